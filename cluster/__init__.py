@@ -1,0 +1,1 @@
+"""The ground: settings, errors, storage, Ray session, replica pool, ledger."""

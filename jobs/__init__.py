@@ -1,0 +1,1 @@
+"""The command line and one thin module per job."""

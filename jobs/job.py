@@ -1,0 +1,99 @@
+"""The command factory: every verb has the same options, errors and exit codes."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cluster.errors import NightshiftError, SettingsError
+
+Run = Callable[..., int]
+
+
+def job(verb: str, run: Run, *extra: click.Parameter) -> click.Command:
+    """Return the click command of a verb; run(stage, **extra) returns the exit code."""
+    parameters: list[click.Parameter] = [
+        click.Argument(["recipe"], type=click.Path(path_type=Path)),
+        *extra,
+        click.Option(
+            ["--set", "assignments"], multiple=True, metavar="KEY=VALUE", help="Override a recipe key."
+        ),
+        click.Option(
+            ["--dry-run"], is_flag=True, help="Check every input, print the resolved recipe, do nothing."
+        ),
+        click.Option(["--address"], help="Ray cluster to join, for example ray://head:10001 or auto."),
+        click.Option(["--submit"], help="Job server to send this command to, for example http://head:8265."),
+    ]
+
+    def callback(**given: Any) -> None:
+        sys.exit(guarded(lambda: _start(verb, run, given)))
+
+    module = sys.modules[run.__module__]
+    return click.Command(verb, callback=callback, params=parameters, help=module.__doc__)
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Run work and turn errors into messages and exit codes; users' mistakes show no traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return work()
+    except NightshiftError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        click.echo("\nstopped; what was finished is kept: the same command resumes", err=True)
+        return 1
+
+
+def _interrupt(*_: object) -> None:
+    # Job servers stop a job with SIGTERM: end as on Ctrl-C, with everything finished written.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _start(verb: str, run: Run, given: dict[str, Any]) -> int:
+    path, assignments = given.pop("recipe"), given.pop("assignments")
+    dry_run, address, submit = given.pop("dry_run"), given.pop("address"), given.pop("submit")
+    if submit is not None:
+        if address is not None or dry_run:
+            raise SettingsError("--submit: goes with neither --address nor --dry-run")
+        return _submit(verb, submit, path, assignments, given)
+    from cluster.session import prepare_environment
+    from jobs.recipe import load_recipe
+    from jobs.stage import check, opened
+
+    prepare_environment()
+    plan = check(load_recipe(path, assignments))
+    if dry_run:
+        return _show(plan.recipe)
+    with opened(plan, address) as stage:
+        return run(stage, **given)
+
+
+def _show(recipe: Any) -> int:
+    import yaml
+
+    click.echo(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+    click.echo("dry run: the recipe and its inputs are in order; nothing was done", err=True)
+    return 0
+
+
+def _submit(verb: str, address: str, path: Path, assignments: tuple[str, ...], given: dict[str, Any]) -> int:
+    from cluster.session import ROOT, submit
+
+    try:
+        inside = path.absolute().relative_to(ROOT).as_posix()
+    except ValueError as error:
+        raise SettingsError(f"{path}: only recipes below {ROOT} travel with a submitted job") from error
+    arguments = [inside]
+    for assignment in assignments:
+        arguments += ["--set", assignment]
+    for name, value in given.items():
+        arguments += value if isinstance(value, list | tuple) else [f"--{name.replace('_', '-')}", str(value)]
+    return submit(address, f"jobs.{verb}", arguments)

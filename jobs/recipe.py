@@ -1,0 +1,77 @@
+"""A recipe: everything one run needs, in one YAML file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cluster.errors import SettingsError
+from cluster.registry import one_of
+from cluster.settings import Settings, override, read_yaml, validate
+from retrieval.settings import CorpusSettings, IndexSettings, RetrieverSettings
+from synth.method import MethodSettings
+from synth.teacher import TeacherSettings
+from training.settings import StudentSettings
+
+if TYPE_CHECKING:
+    AnyMethod = MethodSettings
+    AnyTeacher = TeacherSettings
+else:
+    AnyMethod = one_of(MethodSettings, "synth.methods", "name")
+    AnyTeacher = one_of(TeacherSettings, "synth.teachers", "backend")
+
+
+class Targets(Settings):
+    """How much is wanted."""
+
+    rows_per_label: int = Field(ge=1)
+    """Accepted rows of every label in the dataset."""
+    ceiling: float = Field(5.0, ge=1)
+    """Items drawn for a label, at most, as a multiple of its target; a label that reaches it has stalled."""
+
+
+class Recipe(Settings):
+    """One run, from corpus to report."""
+
+    run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the run; its folder in the store. The same name resumes."""
+    store: str = "runs"
+    """Folder that holds runs and indexes; all nodes must see it. Relative to the working directory."""
+    task: Path | dict[str, Any]
+    """Task file, relative to the recipe, or the task itself."""
+    corpus: CorpusSettings | None = None
+    """Documents to retrieve from; methods that retrieve need it."""
+    index: IndexSettings | None = None
+    """How the corpus is embedded and indexed."""
+    retriever: RetrieverSettings = RetrieverSettings()
+    """How documents are fetched."""
+    method: AnyMethod
+    """How examples are made."""
+    teacher: AnyTeacher
+    """The LLM that writes."""
+    targets: Targets
+    """How much is wanted."""
+    students: tuple[StudentSettings, ...] = ()
+    """Classifiers trained on the dataset."""
+    seeds_only: bool = True
+    """Train the first student on the seeds alone too, as a baseline."""
+
+
+def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe, merge `--set` values, validate it, and make its paths absolute."""
+    data = override(read_yaml(path), assignments)
+    recipe = validate(Recipe, data, str(path))
+    base = path.parent.absolute()
+    if recipe.corpus is not None:
+        corpus = recipe.corpus.model_copy(update={"path": base / recipe.corpus.path})
+        recipe = recipe.model_copy(update={"corpus": corpus})
+    if isinstance(recipe.task, Path):
+        recipe = recipe.model_copy(update={"task": base / recipe.task})
+    names = [student.name for student in recipe.students]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"{path}: students: two have the same name")
+    if (recipe.corpus is None) != (recipe.index is None):
+        raise SettingsError(f"{path}: corpus and index go together; give both or neither")
+    if recipe.method.needs_corpus and recipe.corpus is None:
+        raise SettingsError(f"{path}: method {recipe.method.name} retrieves; add corpus and index")
+    return recipe

@@ -1,0 +1,43 @@
+"""The whole night from one recipe: index, synthesize, train, evaluate, report.
+
+nightshift run recipe.yaml, or: ray job submit --working-dir . -- python -m jobs.run recipe.yaml
+"""
+
+from cluster.rundir import read_metrics
+from jobs import evaluate, index, synthesize, train
+from jobs.job import job
+from jobs.report import job as report
+from jobs.stage import Stage
+
+
+def run(stage: Stage) -> int:
+    """Run every stage; each finds its own finished work and goes on from there."""
+    if stage.recipe.corpus is not None:
+        index.run(stage)
+    code = synthesize.run(stage)
+    if stage.recipe.students:
+        train.run(stage)
+        evaluate.run(stage)
+    report.run(stage)
+    for line in accuracies(read_metrics(stage.run)):
+        stage.progress.say(line)
+    return code
+
+
+def accuracies(metrics: dict[str, object]) -> list[str]:
+    """Return one line per student and baseline: accuracy on the gold test rows."""
+    students, baselines = metrics.get("students"), metrics.get("baselines")
+    if not isinstance(students, dict) or not isinstance(baselines, dict):
+        return []
+    lines = [
+        f"  {name:<28} {scores['accuracy']:.1%}  ({scores['rows']} {scores['trained_on']} rows)"
+        for name, scores in students.items()
+    ]
+    majority = baselines["majority"]["accuracy"]
+    return ["Accuracy on the gold test rows:", *lines, f"  {'majority class':<28} {majority:.1%}"]
+
+
+main = job("run", run)
+
+if __name__ == "__main__":
+    main()

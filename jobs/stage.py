@@ -1,0 +1,79 @@
+"""What every job works with: the checked recipe, the task, the store, the run folder and its lease."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import SettingsError
+from cluster.lease import Lease
+from cluster.progress import Progress
+from cluster.rundir import owned, record_run
+from cluster.session import connected
+from cluster.storage import Store, open_store
+from jobs.recipe import Recipe
+from synth.task import Gold, Task, load_task, load_test
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A recipe whose inputs were found and checked; nothing has been started or written."""
+
+    recipe: Recipe
+    task: Task
+    test: tuple[Gold, ...]
+    revision: str
+    """Revision of the teacher."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A plan under way, in a run folder that this process owns."""
+
+    plan: Plan
+    root: Store
+    run: Store
+    lease: Lease
+    progress: Progress
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.plan.recipe
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.plan.task
+
+
+def check(recipe: Recipe) -> Plan:
+    """Find and check every input of a recipe without starting anything; UserError names what is wrong."""
+    from cluster.models import resolve_model
+    from retrieval.corpus import check_corpus
+
+    task = load_task(recipe.task, Path.cwd())
+    if recipe.method.needs_seeds and not task.seeds:
+        raise SettingsError(f"task.seeds: names no file; method {recipe.method.name} needs gold seeds")
+    recipe.method.build(task)
+    test = tuple(load_test(task)) if recipe.students else ()
+    if recipe.corpus is not None and recipe.index is not None:
+        check_corpus(recipe.corpus)
+        resolve_model(recipe.index.encoder.model)
+    for student in recipe.students:
+        resolve_model(student.base)
+    return Plan(recipe, task, test, recipe.teacher.check())
+
+
+@contextmanager
+def opened(plan: Plan, address: str | None) -> Iterator[Stage]:
+    """Own the run folder and hold a connection to Ray for as long as the block lasts."""
+    root = open_store(plan.recipe.store)
+    run = root.within(plan.recipe.run)
+    with owned(run) as lease:
+        progress = Progress(run)
+        record_run(run, plan.recipe.run, plan.recipe.model_dump(mode="json"))
+        progress.event("started", epoch=lease.epoch)
+        with connected(address):
+            yield Stage(plan, root, run, lease, progress)
+        progress.event("ended")

@@ -1,0 +1,92 @@
+"""Let the teacher write the dataset: retrieve, plan, generate, commit, curate.
+
+nightshift synthesize recipe.yaml, or: ray job submit --working-dir . -- python -m jobs.synthesize recipe.yaml
+"""
+
+from dataclasses import asdict
+
+from cluster.rundir import check_fingerprint, read_metrics, update_metrics
+from jobs.index import build
+from jobs.job import job
+from jobs.stage import Stage
+from retrieval.search import open_retriever
+from synth.books import balance
+from synth.curate import Dataset, curate
+from synth.synthesis import Order, Result, synthesize
+from synth.worker import Assignment
+
+STOPPED_BY_LIMIT = 3
+
+
+def run(stage: Stage) -> int:
+    """Write the dataset; 3 when a label stalled and the dataset is smaller than asked for."""
+    order = _order(stage)
+    result = synthesize(order)
+    dataset = curate(stage.run, stage.task.settings.fields, order.targets)
+    books = balance(stage.run, dataset, result.drawn, result.unfinished)
+    _record(stage, result, dataset, books.as_json())
+    refused = sum(books.rejected.values())
+    stage.progress.step(
+        "synthesized",
+        f"Dataset: {dataset.rows} rows from {books.items.drawn} items; {refused} replies rejected, "
+        f"{books.items.failed} items failed; the books balance",
+        rows=dataset.rows,
+    )
+    for label, why in result.short.items():
+        stage.progress.step("stalled", f"Label {label} stalled: {why}", label=label, why=why)
+    return STOPPED_BY_LIMIT if result.short else 0
+
+
+def _order(stage: Stage) -> Order:
+    recipe = stage.recipe
+    teacher = recipe.teacher.resolve()
+    index = build(stage) if recipe.method.needs_corpus else None
+    content = {
+        "task": stage.task.identity(),
+        "method": recipe.method.model_dump(mode="json"),
+        "teacher": teacher.identity() | {"revision": stage.plan.revision},
+        "index": index.fingerprint if index else None,
+    }
+    check_fingerprint(stage.run, "synthesize", content)
+    retriever = open_retriever(index, recipe.retriever) if index else None
+    return Order(
+        assignment=Assignment(stage.task, recipe.method, teacher),
+        revision=stage.plan.revision,
+        targets=dict.fromkeys(stage.task.labels, recipe.targets.rows_per_label),
+        ceiling=recipe.targets.ceiling,
+        store=stage.run,
+        lease=stage.lease,
+        progress=stage.progress,
+        retrieve=retriever.search if retriever else None,
+        band=retriever.band if retriever else None,
+    )
+
+
+def _record(stage: Stage, result: Result, dataset: Dataset, counts: dict[str, object]) -> None:
+    recipe, settings = stage.recipe, stage.task.settings
+    earlier = read_metrics(stage.run).get("synthesis", {})
+    update_metrics(
+        stage.run,
+        task={
+            "name": settings.name,
+            "instruction": settings.instruction,
+            "text_type": settings.text_type,
+            "labels": dict(settings.labels),
+        },
+        dataset=asdict(dataset) | {"target": recipe.targets.rows_per_label},
+        synthesis={
+            "method": recipe.method.name,
+            "teacher": recipe.teacher.model,
+            "revision": stage.plan.revision,
+            "seconds": round(earlier.get("seconds", 0.0) + result.seconds, 1),
+            "restarts": earlier.get("restarts", 0) + result.restarts,
+            "stalled": dict(result.short),
+            **counts,
+        },
+    )
+
+
+main = job("synthesize", run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tasks, methods, teachers and the pipeline that turns a plan into examples."""

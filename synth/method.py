@@ -1,0 +1,131 @@
+"""The method contract: settings, what is prepared once, a lazy plan of items, and the work on one item."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from cluster.settings import Settings, digest
+from synth.records import Example, Item, Prompt, Rejection, Reply, Sampling
+from synth.task import Task
+
+Sources = Mapping[str, pa.Table]
+"""What `prepare` committed under `sources/`: table name to table."""
+
+Feedback = Mapping[str, pa.Table]
+"""What earlier rounds taught: errors, influence, weights, agreement; empty in round 0."""
+
+Generate = Callable[[Prompt, Sampling], Awaitable[Reply]]
+"""Asks the teacher for one reply; calls of many items overlap in one engine."""
+
+
+class Tokenizer(Protocol):
+    """The teacher's tokenizer, as far as planning needs it."""
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has."""
+
+    def cut(self, text: str, tokens: int) -> str:
+        """Return the longest prefix of a text with at most so many tokens."""
+
+
+class Found(Protocol):
+    """A retrieved document, as `retrieval.documents.Hit` has it."""
+
+    @property
+    def document(self) -> Any: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def score(self) -> float: ...
+
+
+Retrieve = Callable[[Sequence[str], int], Awaitable[Sequence[Sequence[Found]]]]
+"""Fetches the top documents for each query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What `prepare` may use; `retrieve` is there only for methods that need a corpus."""
+
+    generate: Generate
+    tokenizer: Tokenizer
+    retrieve: Retrieve | None = None
+    band: tuple[float, float] | None = None
+    """Similarity band of the encoder that `retrieve` uses; None means ranks only."""
+
+
+class SamplingSettings(Settings):
+    """How the teacher samples."""
+
+    temperature: float = Field(0.95, ge=0, le=5)
+    """0.95 for every generation in SynthesizRR's published code."""
+    top_p: float = Field(0.9, gt=0, le=1)
+    """Nucleus sampling with p 0.9 (SynthesizRR, section 5)."""
+    max_tokens: int = Field(200, ge=1)
+    """Reply tokens; 200 for AG News and ToI in SynthesizRR's published code."""
+
+
+class MethodSettings(Settings):
+    """Base of every method's settings; a subclass gives `name` a Literal type and builds its method."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named sets of constants; a key given in the recipe wins over its preset."""
+    needs_corpus: ClassVar[bool] = False
+    needs_seeds: ClassVar[bool] = False
+
+    name: str
+    """The method."""
+    preset: str | None = None
+    """A named set of constants, for example `published_code`."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How the teacher samples."""
+    render: Literal["raw", "chat"] = "raw"
+    """`raw`: prompts are plain continuations with header stop strings; `chat`: the model's chat template."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("preset") is None:
+            return data
+        if data["preset"] not in cls.presets:
+            raise ValueError(f"preset: {data['preset']!r} is unknown; known: {', '.join(cls.presets) or 'none'}")
+        preset = dict(cls.presets[data["preset"]])
+        sampling = dict(preset.pop("sampling", {})) | dict(data.get("sampling") or {})
+        return preset | data | ({"sampling": sampling} if sampling else {})
+
+    def build(self, task: Task) -> "Method":
+        """Return the method for a task."""
+        raise NotImplementedError
+
+
+class Method(ABC):
+    """Turns a task into examples. A subclass is one file in `synth/methods/`."""
+
+    def __init__(self, settings: MethodSettings, task: Task) -> None:
+        self.task = task
+        self.plan_key = digest([task.identity(), settings.model_dump(mode="json")])
+        self.sampling = Sampling(
+            temperature=settings.sampling.temperature,
+            top_p=settings.sampling.top_p,
+            max_tokens=settings.sampling.max_tokens,
+        )
+
+    async def prepare(self, tools: Tools) -> Sources:
+        """Make what an LLM or a retriever must supply first; it is committed before any item is planned."""
+        return {}
+
+    @abstractmethod
+    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Item]:
+        """Yield the items of a round: pure, lazy, and the same items in the same order each time."""
+
+    @abstractmethod
+    async def examples(self, item: Item, generate: Generate) -> list[Example | Rejection]:
+        """Work one item: straight-line calls of the teacher, then what they gave."""
+
+    def capacity(self, sources: Sources) -> Mapping[str, int] | None:
+        """Return how many items there can be for each label; None when there is no end to them."""
+        return None

@@ -1,0 +1,1 @@
+"""One module per method; importing the registry imports them all."""

@@ -1,0 +1,89 @@
+"""FewGen: ask for a text of a label, with 0 to 32 gold texts of that label as shots (2405.10040, section 4)."""
+
+import random
+from collections.abc import Iterator
+from itertools import count
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.errors import SettingsError
+from cluster.settings import digest
+from synth.method import Feedback, Generate, Method, MethodSettings, Sources
+from synth.prompting import as_prompt, read_reply, render, stops, task_values
+from synth.records import Example, Item, Prompt, Rejection, Sampling, Shot, make_item
+from synth.task import Task
+
+INSTRUCTION = """\
+Write {{ text_type | lower | article }} about {{ verbalizer }}.\
+{% if length %} It is {{ length }} long.{% endif %}{% if style %} Style: {{ style }}.{% endif %}"""
+
+PROMPT = """\
+{% for shot in shots %}{{ ask }}
+{{ text_type }}: {{ shot }}
+
+{% endfor %}{{ ask }}
+"""
+
+
+class FewGenSettings(MethodSettings):
+    """FewGen. `published_code` keeps every piece of a completion and sets no stop strings."""
+
+    presets = {"published_code": {"pieces": "all", "stop": False}}
+
+    name: Literal["fewgen"] = "fewgen"
+    shots: int = Field(0, ge=0, le=32)
+    """Gold texts shown; 0 and 32 in the paper (Table 6). More than 0 needs seeds."""
+    pieces: Literal["first", "all"] = "first"
+    """Which pieces of a completion that runs on become examples; published code: all."""
+    stop: bool = True
+    """Stop at the header of another text; published code sets no stop strings."""
+    instruction: str = INSTRUCTION
+    """Jinja template of the request; may name text_type, verbalizer, length, style."""
+
+    def build(self, task: Task) -> Method:
+        return FewGen(self, task)
+
+
+class FewGen(Method):
+    """Plans one item per draw, labels in turn, without end."""
+
+    def __init__(self, settings: FewGenSettings, task: Task) -> None:
+        super().__init__(settings, task)
+        self.settings = settings
+        self.shots_of = {label: [Shot(s.id, s.text) for s in task.seeds_of(label)] for label in task.labels}
+        for label, shots in self.shots_of.items():
+            if len(shots) < settings.shots:
+                raise SettingsError(
+                    f"method.shots: {settings.shots} shots are asked for, label {label} has {len(shots)} "
+                    "seeds; add seeds or lower method.shots"
+                )
+
+    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Item]:
+        position = count()
+        for draw in count():
+            for label in self.task.labels:
+                # Drawn anew for every prompt from the same label, as the published code does, but seeded.
+                rng = random.Random(digest([self.plan_key, round, label, draw]))
+                shots = tuple(rng.sample(self.shots_of[label], self.settings.shots))
+                yield make_item(self.plan_key, round, next(position), (label,), draw=draw, shots=shots)
+
+    async def examples(self, item: Item, generate: Generate) -> list[Example | Rejection]:
+        header = self.task.settings.text_type
+        reply = await generate(self.prompt(item), self._sampling(header))
+        return read_reply(reply, item.labels[0], [header], self.settings.pieces)
+
+    def prompt(self, item: Item) -> Prompt:
+        """Return the prompt of an item."""
+        values = task_values(self.task.settings, self.task.verbalizer(item.labels[0]))
+        ask = render(self.settings.instruction, **values)
+        text = render(PROMPT, ask=ask, shots=[shot.text for shot in item.shots], **values)
+        return as_prompt(f"{text}\n", f"{values['text_type']}:", self.settings.render)
+
+    def _sampling(self, header: str) -> Sampling:
+        return Sampling(
+            self.sampling.temperature,
+            self.sampling.top_p,
+            self.sampling.max_tokens,
+            stops(header) if self.settings.stop else (),
+        )

@@ -1,0 +1,246 @@
+"""SynthesizRR: retrieve documents for every seed, let the teacher rewrite each for the seed's label (2405.10040).
+
+Fetched ranks 1-50 per seed; RetrICL turns the first two into shots (document, seed text) and rewrites the
+rest; Non-RetrICL shows gold texts only; zero-shot shows nothing.
+"""
+
+import random
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from cluster.errors import SettingsError
+from cluster.settings import digest
+from synth.method import Feedback, Generate, Method, MethodSettings, Sources, Tokenizer, Tools
+from synth.prompting import as_prompt, read_reply, render, stops, task_values
+from synth.records import Example, Grounding, Item, Prompt, Rejection, Sampling, Shot, make_item
+from synth.task import Gold, Task
+
+REWRITE = """\
+Rewrite the {{ document_type | lower }} above as {{ text_type | lower | article }} about {{ verbalizer }}.\
+{% if length %} It is {{ length }} long.{% endif %}{% if style %} Style: {{ style }}.{% endif %}"""
+
+PROMPT = """\
+{% for shot in shots %}{% if shot.document %}{{ document_type }}: {{ shot.document }}
+
+{{ ask }}
+{% endif %}{{ text_type }}: {{ shot.text }}
+
+{% endfor %}{{ document_type }}: {{ document }}
+
+{{ ask }}
+"""
+
+SHUFFLE_SEED = 42
+"""Seed of the per-label shuffle in the published code."""
+
+_SENTENCE_END = re.compile(r"[.!?。！？][\"'”’)\]]*(?=\s|$)")
+
+
+class SynthesizRRSettings(MethodSettings):
+    """SynthesizRR. Defaults follow the paper; `published_code` holds the constants of its scripts."""
+
+    presets = {
+        "published_code": {
+            "document_tokens": 400,
+            "similarity": (0.4, 0.9),
+            "shot_similarity": (0.5, 0.9),
+            "pieces": "all",
+            "stop": False,
+        }
+    }
+    needs_corpus = True
+    needs_seeds = True
+
+    name: Literal["synthesizrr"] = "synthesizrr"
+    variant: Literal["retricl", "non_retricl", "zero_shot"] = "retricl"
+    """Where shots come from: retrieved documents with seeds, seeds alone, or nowhere (section 5)."""
+    shots: int | None = Field(None, ge=0, le=32)
+    """Shots in a prompt; by default 3 for retricl and 32 for non_retricl (section 5), 0 for zero_shot."""
+    last_rank: int = Field(50, ge=1)
+    """Documents used per seed; the paper fetches 500 and uses 50 (section 5, appendix F)."""
+    shot_ranks: int = Field(2, ge=0)
+    """How many of the first ranks become shots instead of inputs (retricl; published code)."""
+    similarity: tuple[float, float] | None = None
+    """Band of similarity for inputs, both ends included; by default the encoder preset's. Contriever:
+    0.4-0.9, below which documents are unrelated and above which they are near-copies (section 5)."""
+    shot_similarity: tuple[float, float] | None = None
+    """Band for shots; by default the same. Published code: 0.5-0.9. A pair outside it is dropped."""
+    document_tokens: int = Field(500, ge=8)
+    """Teacher tokens a document is cut to, at a sentence end (paper: 500, published code: 400)."""
+    min_document_tokens: int = Field(20, ge=0)
+    """Shorter documents are left out (published code)."""
+    draws: int = Field(1, ge=1)
+    """How often each (seed, document) pair may be rewritten, with other shots each time."""
+    pieces: Literal["first", "all"] = "first"
+    """Which pieces of a completion that runs on become examples; published code: all."""
+    stop: bool = True
+    """Stop at the header of another document or text; published code sets no stop strings."""
+    rewrite: str = REWRITE
+    """Jinja template of the request; may name document_type, text_type, verbalizer, length, style."""
+
+    @property
+    def shot_count(self) -> int:
+        """Shots in a prompt."""
+        default = {"retricl": 3, "non_retricl": 32, "zero_shot": 0}[self.variant]
+        return default if self.shots is None else self.shots
+
+    def build(self, task: Task) -> Method:
+        return SynthesizRR(self, task)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A document retrieved for a seed."""
+
+    seed: Gold
+    document: Grounding
+
+
+class SynthesizRR(Method):
+    """Plans one item per (seed, document) pair, labels in turn."""
+
+    def __init__(self, settings: SynthesizRRSettings, task: Task) -> None:
+        super().__init__(settings, task)
+        self.settings = settings
+        if settings.variant == "zero_shot" and settings.shot_count:
+            raise SettingsError("method.shots: zero_shot shows none; remove it or choose another variant")
+        for label in task.labels:
+            if not task.seeds_of(label):
+                raise SettingsError(f"task.seeds: label {label} has no seed; SynthesizRR retrieves by seeds")
+
+    async def prepare(self, tools: Tools) -> Sources:
+        if tools.retrieve is None:
+            raise SettingsError("method: synthesizrr needs a corpus; add `corpus` to the recipe")
+        seeds = self.task.seeds
+        found = await tools.retrieve([seed.text for seed in seeds], self.settings.last_rank)
+        hits, texts = [], {}
+        for seed, ranked in zip(seeds, found, strict=True):
+            for hit in ranked:
+                hits.append((seed.id, hit.rank, hit.document.id, hit.score))
+                texts[hit.document.id] = hit.document
+        band = tools.band or (-1.0, float("inf"))
+        return {
+            "hits": pa.table(_columns(hits, ("seed_id", "rank", "document_id", "score"))),
+            "documents": self._documents(list(texts.values()), tools.tokenizer),
+            "band": pa.table({"low": [band[0]], "high": [band[1]]}),
+        }
+
+    def _documents(self, documents: list[object], tokenizer: Tokenizer) -> pa.Table:
+        rows = []
+        for document in documents:
+            text: str = document.text  # type: ignore[attr-defined]
+            if tokenizer.count(text) < self.settings.min_document_tokens:
+                continue
+            cut = cut_at_sentence(text, tokenizer, self.settings.document_tokens)
+            rows.append((document.id, document.title, cut))  # type: ignore[attr-defined]
+        strings = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string())])
+        return pa.table(_columns(rows, strings.names), schema=strings)
+
+    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Item]:
+        shots = self._shot_pool(sources)
+        pools = self._inputs(sources)
+        position = count()
+        for draw in range(self.settings.draws):
+            for turn in range(max((len(pool) for pool in pools.values()), default=0)):
+                for label, pool in pools.items():
+                    if turn < len(pool):
+                        chosen = pool[turn]
+                        yield make_item(
+                            self.plan_key,
+                            round,
+                            next(position),
+                            (label,),
+                            draw=draw,
+                            seed_id=chosen.seed.id,
+                            documents=(chosen.document,),
+                            shots=self._draw_shots(shots[label], chosen, round, draw),
+                        )
+
+    def capacity(self, sources: Sources) -> Mapping[str, int]:
+        return {label: len(pool) * self.settings.draws for label, pool in self._inputs(sources).items()}
+
+    async def examples(self, item: Item, generate: Generate) -> list[Example | Rejection]:
+        headers = [self.task.settings.document_type, self.task.settings.text_type]
+        sampling = Sampling(
+            self.sampling.temperature,
+            self.sampling.top_p,
+            self.sampling.max_tokens,
+            stops(*headers) if self.settings.stop else (),
+        )
+        reply = await generate(self.prompt(item), sampling)
+        return read_reply(reply, item.labels[0], headers, self.settings.pieces)
+
+    def prompt(self, item: Item) -> Prompt:
+        """Return the prompt of an item."""
+        values = task_values(self.task.settings, self.task.verbalizer(item.labels[0]))
+        ask = render(self.settings.rewrite, **values)
+        shots = [{"text": shot.text, "document": shot.document} for shot in item.shots]
+        text = render(PROMPT, ask=ask, shots=shots, document=item.documents[0].text, **values)
+        return as_prompt(f"{text}\n", f"{values['text_type']}:", self.settings.render)
+
+    def _inputs(self, sources: Sources) -> dict[str, list[Candidate]]:
+        first = 1 if self.settings.variant == "non_retricl" else self.settings.shot_ranks + 1
+        band = self.settings.similarity or _band(sources)
+        pools = self._candidates(sources, range(first, self.settings.last_rank + 1), band)
+        for pool in pools.values():
+            random.Random(SHUFFLE_SEED).shuffle(pool)
+        return pools
+
+    def _shot_pool(self, sources: Sources) -> dict[str, list[Shot]]:
+        if self.settings.variant == "non_retricl":
+            return {label: [Shot(s.id, s.text) for s in self.task.seeds_of(label)] for label in self.task.labels}
+        band = self.settings.shot_similarity or self.settings.similarity or _band(sources)
+        pools = self._candidates(sources, range(1, self.settings.shot_ranks + 1), band)
+        return {
+            label: [Shot(f"{c.seed.id}/{c.document.id}", c.seed.text, c.document.text) for c in pool]
+            for label, pool in pools.items()
+        }
+
+    def _candidates(
+        self, sources: Sources, ranks: range, band: tuple[float, float]
+    ) -> dict[str, list[Candidate]]:
+        texts = dict(zip(*(sources["documents"][name].to_pylist() for name in ("id", "text")), strict=True))
+        seeds = {seed.id: seed for seed in self.task.seeds}
+        pools: dict[str, list[Candidate]] = {label: [] for label in self.task.labels}
+        for hit in sources["hits"].to_pylist():
+            text = texts.get(hit["document_id"])
+            if text is None or hit["rank"] not in ranks or not band[0] <= hit["score"] <= band[1]:
+                continue
+            seed = seeds[hit["seed_id"]]
+            # A seed's own text in the corpus would hand the gold text to the teacher as its source.
+            if text.strip() != seed.text:
+                document = Grounding(hit["document_id"], text, hit["score"])
+                pools[seed.label].append(Candidate(seed, document))
+        return pools
+
+    def _draw_shots(self, pool: list[Shot], chosen: Candidate, round: int, draw: int) -> tuple[Shot, ...]:
+        # The published code leaves out only the row itself; a shot of the very document would give it away too.
+        own = {f"{shot.id}" for shot in pool if shot.id.endswith(f"/{chosen.document.id}")} | {chosen.seed.id}
+        others = [shot for shot in pool if shot.id not in own]
+        # Drawn anew for every prompt from the same label, as the published code does, but seeded.
+        rng = random.Random(digest([self.plan_key, round, draw, chosen.seed.id, chosen.document.id]))
+        return tuple(rng.sample(others, min(self.settings.shot_count, len(others))))
+
+
+def cut_at_sentence(text: str, tokenizer: Tokenizer, tokens: int) -> str:
+    """Cut a text to so many tokens and back to its last sentence end; without one, to the tokens."""
+    cut = tokenizer.cut(text, tokens)
+    if len(cut) == len(text):
+        return text
+    ends = [match.end() for match in _SENTENCE_END.finditer(cut)]
+    return cut[: ends[-1]] if ends else cut
+
+
+def _band(sources: Sources) -> tuple[float, float]:
+    row = sources["band"].to_pylist()[0]
+    return row["low"], row["high"]
+
+
+def _columns(rows: list[tuple[object, ...]], names: "tuple[str, ...] | list[str]") -> dict[str, list[object]]:
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}

@@ -1,0 +1,120 @@
+"""Rendering prompts and reading replies, for methods that write free text under headers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+from jinja2 import StrictUndefined, Template
+from jinja2.exceptions import TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from cluster.errors import SettingsError
+from synth.records import Example, Message, Prompt, Rejection, Reply
+
+_REFUSALS = re.compile(
+    r"\b(i'?m sorry|i am sorry|i apologi[sz]e|as an ai\b|ai language model|i (?:cannot|can'?t|am unable to|"
+    r"won'?t be able to) (?:assist|help|write|provide|generate|fulfill|create|rewrite|summari[sz]e|perform)|"
+    r"unable to (?:rewrite|summari[sz]e|fulfill))",
+    re.IGNORECASE,
+)
+REFUSAL_WINDOW = 160
+"""Characters at the start of a reply in which a refusal is looked for; later it is part of the text."""
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a Jinja template in the sandbox; SettingsError when it names what is not there."""
+    try:
+        return _compile(template).render(**values)
+    except TemplateError as error:
+        raise SettingsError(f"prompt template {template[:60]!r}: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _compile(template: str) -> Template:
+    # Prompts are plain text for a language model: escaping would put HTML entities into them.
+    environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    environment.filters["article"] = with_article
+    return environment.from_string(template)
+
+
+def with_article(noun: str) -> str:
+    """Put `a` or `an` before a noun."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def as_prompt(text: str, cue: str, form: Literal["raw", "chat"]) -> Prompt:
+    """Return a raw continuation that ends with the cue, or one user turn without it."""
+    return f"{text}{cue}" if form == "raw" else (Message("user", text.rstrip()),)
+
+
+def as_text(prompt: Prompt) -> str:
+    """Return a prompt as plain text, for hashing, counting and showing."""
+    return prompt if isinstance(prompt, str) else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)
+
+
+def stops(*headers: str) -> tuple[str, ...]:
+    """Return the stop strings of raw continuations: a header at the start of a line."""
+    return tuple(dict.fromkeys(f"\n{header}:" for header in headers))
+
+
+def read_reply(
+    reply: Reply, label: str, headers: Sequence[str], pieces: Literal["first", "all"] = "first"
+) -> list[Example | Rejection]:
+    """Turn a reply into an example, or rejections with reasons; it never raises.
+
+    The reply is split where a header starts a line. The first piece is the example; with `all`, every piece
+    is (SynthesizRR's published code), otherwise the rest are rejections `run_on`. Reasons: `cut_off` (the
+    length limit ended it), `empty`, `refusal`, `run_on`.
+    """
+    found = [_unquote(piece) for piece in _split(reply.text, headers)]
+    if reply.finish_reason == "length":
+        # The limit cut the last piece; what stood complete before it is judged like any other.
+        last = found.pop() if found else ""
+        return [*_judge(found, label, pieces), Rejection("cut_off", last, label)]
+    return _judge(found, label, pieces)
+
+
+def _judge(found: Sequence[str], label: str, pieces: str) -> list[Example | Rejection]:
+    outcomes: list[Example | Rejection] = []
+    for piece in found:
+        if not piece:
+            if not outcomes:
+                outcomes.append(Rejection("empty", piece, label))
+        elif _REFUSALS.search(piece[:REFUSAL_WINDOW]):
+            outcomes.append(Rejection("refusal", piece, label))
+        elif outcomes and pieces == "first":
+            outcomes.append(Rejection("run_on", piece, label))
+        else:
+            outcomes.append(Example({"text": piece}, label))
+    return outcomes
+
+
+def _split(text: str, headers: Sequence[str]) -> list[str]:
+    starts = "|".join(re.escape(header) for header in dict.fromkeys(headers))
+    # The cue itself may be repeated at the very start of a reply; that opens the first piece.
+    body = re.sub(rf"^\s*(?:{starts}):", "", text)
+    return re.split(rf"\n\s*(?:{starts}):", body)
+
+
+def _unquote(text: str) -> str:
+    """Strip white space and one pair of wrapping quotation marks."""
+    text = text.strip()
+    for opening, closing in (('"', '"'), ("“", "”"), ("'", "'")):
+        if len(text) > 1 and text.startswith(opening) and text.endswith(closing):
+            inner = text[1:-1]
+            if opening not in inner and closing not in inner:
+                return inner.strip()
+    return text
+
+
+def task_values(settings: Any, verbalizer: str) -> Mapping[str, Any]:
+    """Return what every prompt template may name of a task."""
+    return {
+        "text_type": settings.text_type,
+        "document_type": settings.document_type,
+        "length": settings.length,
+        "style": settings.style,
+        "instruction": settings.instruction,
+        "verbalizer": verbalizer,
+    }

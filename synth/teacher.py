@@ -1,0 +1,68 @@
+"""The teacher contract: settings that build an engine, and what an engine does."""
+
+from typing import Protocol
+
+from pydantic import Field
+
+from cluster.settings import Settings
+from synth.method import Tokenizer
+from synth.records import Prompt, Reply, Sampling
+
+
+class EngineDied(Exception):
+    """The engine cannot answer any more; its replica must be replaced."""
+
+
+class Engine(Protocol):
+    """One loaded copy of a teacher. Many calls run at once; each returns when its own reply is complete."""
+
+    @property
+    def revision(self) -> str:
+        """Hash or commit of the weights, or of the script."""
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, seed: int) -> Reply:
+        """Return the reply to a prompt; seed makes draws differ where the engine can use it."""
+
+    async def close(self) -> None:
+        """Free what the engine holds."""
+
+
+class TeacherSettings(Settings):
+    """Base of every backend's settings; a subclass gives `backend` a Literal type."""
+
+    backend: str
+    """What runs the teacher."""
+    model: str
+    """Hub id, folder, or `package:<import name>/<path>`."""
+    replicas: int | None = Field(None, ge=1)
+    """Loaded copies; by default one per GPU, or one per node where there is no GPU."""
+    in_flight: int = Field(64, ge=1)
+    """Items a replica works at once."""
+    num_cpus: float = Field(1, ge=0)
+    """CPUs a replica reserves."""
+    num_gpus: float = Field(0, ge=0)
+    """GPUs a replica reserves."""
+    item_timeout: float = Field(600, gt=0)
+    """Seconds after which an item is given up and tried once more elsewhere."""
+    hang_timeout: float = Field(120, gt=0)
+    """Seconds without a sign of life after which a replica is replaced."""
+
+    def identity(self) -> dict[str, object]:
+        """What of the teacher determines a row's content; the number of replicas does not."""
+        return {"backend": self.backend, "model": self.model}
+
+    def resolve(self) -> "TeacherSettings":
+        """Return the settings of the backend that will really run."""
+        return self
+
+    def check(self) -> str:
+        """Find the model without loading it and return its revision; ModelError when there is none."""
+        raise NotImplementedError
+
+    def tokenizer(self) -> Tokenizer:
+        """Return the teacher's tokenizer."""
+        raise NotImplementedError
+
+    async def engine(self) -> Engine:
+        """Load the teacher in this process."""
+        raise NotImplementedError

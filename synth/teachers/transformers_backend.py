@@ -1,0 +1,173 @@
+"""A teacher run by transformers: batched generation on CPU or GPU, wherever vLLM does not run."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cluster.models import resolve_model
+from synth.method import Tokenizer
+from synth.records import Prompt, Reply, Sampling
+from synth.teacher import Engine, TeacherSettings
+from synth.tokens import TeacherTokenizer
+
+GATHER_SECONDS = 0.05
+"""How long a batch waits for company once its first request is there."""
+
+
+class TransformersSettings(TeacherSettings):
+    """Batched generation with transformers."""
+
+    backend: Literal["transformers"] = "transformers"
+    in_flight: int = Field(48, ge=1)
+    """Items a replica works at once; more than a batch, so that batches can be filled by length."""
+    batch_size: int = Field(16, ge=1)
+    """Prompts in one call of generate."""
+    max_model_len: int | None = Field(None, ge=16)
+    """Tokens of prompt and reply together; by default what the model was trained for."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision; auto takes bfloat16 where the hardware computes in it."""
+
+    def identity(self) -> dict[str, object]:
+        return super().identity() | {"max_model_len": self.max_model_len, "dtype": self.dtype}
+
+    def check(self) -> str:
+        return resolve_model(self.model).revision
+
+    def tokenizer(self) -> Tokenizer:
+        return TeacherTokenizer(self.model)
+
+    async def engine(self) -> Engine:
+        return await asyncio.to_thread(BatchedEngine, self)
+
+
+@dataclass(slots=True)
+class _Request:
+    tokens: list[int]
+    sampling: Sampling
+    seed: int
+    reply: asyncio.Future[Reply]
+
+
+class BatchedEngine:
+    """Gathers waiting requests of like length into batches and generates in a thread of its own."""
+
+    def __init__(self, settings: TransformersSettings) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        gpu = torch.cuda.is_available()
+        if not gpu:
+            torch.set_num_threads(_threads(settings))
+        self._settings = settings
+        self._tokenizer = TeacherTokenizer(settings.model)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            self._tokenizer.folder, dtype=_dtype(settings, gpu), local_files_only=True
+        )
+        self._model = model.to("cuda" if gpu else "cpu").eval()
+        self._length = settings.max_model_len or int(self._model.config.max_position_embeddings)
+        self.revision = settings.check()
+        self._waiting: list[_Request] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def generate(self, prompt: Prompt, sampling: Sampling, seed: int) -> Reply:
+        tokens = self._tokenizer.encode(prompt, self._length - sampling.max_tokens)
+        request = _Request(tokens, sampling, seed, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run())
+        return await request.reply
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(GATHER_SECONDS)
+            batch = self._take()
+            try:
+                replies = await asyncio.to_thread(self._generate, batch)
+            except Exception as error:  # A failed batch fails its own requests; the engine goes on.
+                for request in batch:
+                    if not request.reply.done():
+                        request.reply.set_exception(error)
+                continue
+            for request, reply in zip(batch, replies, strict=True):
+                if not request.reply.done():
+                    request.reply.set_result(reply)
+
+    def _take(self) -> list[_Request]:
+        """Take the oldest request and those most like it in length: padding is work for nothing."""
+        self._waiting = [request for request in self._waiting if not request.reply.done()]
+        if not self._waiting:
+            return []
+        oldest = self._waiting[0]
+        alike = [request for request in self._waiting if request.sampling == oldest.sampling]
+        alike.sort(key=lambda request: abs(len(request.tokens) - len(oldest.tokens)))
+        batch = alike[: self._settings.batch_size]
+        taken = set(map(id, batch))
+        self._waiting = [request for request in self._waiting if id(request) not in taken]
+        return batch
+
+    def _generate(self, batch: list[_Request]) -> list[Reply]:
+        if not batch:
+            return []
+        import torch
+
+        inner, sampling = self._tokenizer.inner, batch[0].sampling
+        padded = inner.pad({"input_ids": [request.tokens for request in batch]}, return_tensors="pt")
+        # Replicas start from one default seed: without this they would write the same texts.
+        torch.manual_seed(batch[0].seed)
+        with torch.inference_mode():
+            output = self._model.generate(**padded.to(self._model.device), **self._arguments(sampling))
+        width = padded["input_ids"].shape[1]
+        return [
+            self._reply(row, request)
+            for row, request in zip(output[:, width:].tolist(), batch, strict=True)
+        ]
+
+    def _arguments(self, sampling: Sampling) -> dict[str, Any]:
+        sampled = sampling.temperature > 0
+        arguments: dict[str, Any] = {
+            "max_new_tokens": sampling.max_tokens,
+            "do_sample": sampled,
+            "pad_token_id": self._tokenizer.inner.pad_token_id,
+        }
+        if sampled:
+            arguments |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        if sampling.stop:
+            arguments |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer.inner}
+        return arguments
+
+    def _reply(self, row: list[int], request: _Request) -> Reply:
+        inner, limit = self._tokenizer.inner, request.sampling.max_tokens
+        ends = {inner.eos_token_id, inner.pad_token_id}
+        count = next((place for place, token in enumerate(row) if token in ends), len(row))
+        text = inner.decode(row[:count], skip_special_tokens=True)
+        stops = [place for stop in request.sampling.stop if (place := text.find(stop)) >= 0]
+        whole = bool(stops) or count < len(row) or len(row) < limit
+        return Reply(
+            text=text[: min(stops)] if stops else text,
+            finish_reason="stop" if whole else "length",
+            prompt_tokens=len(request.tokens),
+            reply_tokens=min(count + 1, len(row)),
+        )
+
+
+def _threads(settings: TransformersSettings) -> int:
+    # Ray gives an actor one OpenMP thread per CPU it reserves; a lone replica on a node may have them all.
+    return int(settings.num_cpus) if settings.num_cpus > 1 else len(os.sched_getaffinity(0))
+
+
+def _dtype(settings: TransformersSettings, gpu: bool) -> Any:
+    import torch
+
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype)
+    fast = torch.cuda.is_bf16_supported() if gpu else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
