@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
 from cluster.errors import DataError
 
 
@@ -18,7 +20,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, _parse(line, f"{path}:{number}")
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(f"{path}: cannot be read ({reason}); check the path and the file") from error
     except UnicodeDecodeError as error:
@@ -27,11 +29,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _open(path: Path) -> io.TextIOBase:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")  # type: ignore[return-value]
+        return gzip.open(path, "rt", encoding="utf-8")
     if path.suffix == ".zst":
-        import zstandard
-
-        return zstandard.open(path, "rt", encoding="utf-8")  # type: ignore[no-any-return]
+        return zstandard.open(path, "rt", encoding="utf-8")
     return path.open(encoding="utf-8")
 
 

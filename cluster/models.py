@@ -144,7 +144,9 @@ def _from_hub(name: str) -> ResolvedModel:
     try:
         commit = HfApi().model_info(name, timeout=_HUB_SECONDS).sha
     except HfHubHTTPError as error:
-        raise ModelError(f"model {name}: the model hub refuses it ({_first_line(error)}); {remedy}") from error
+        raise ModelError(
+            f"model {name}: the model hub refuses it ({_first_line(error)}); {remedy}"
+        ) from error
     except (OSError, OfflineModeIsEnabled, _network_error()) as error:
         raise ModelError(
             f"model {name}: is not in the local cache and the model hub cannot be reached "

@@ -1,0 +1,81 @@
+"""What `metrics.json` says of students and baselines, as records."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """Scores of one label, 0 to 1; support counts its gold test rows."""
+
+    label: str
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Scores of one student on the gold test rows; low and high bound its accuracy."""
+
+    name: str
+    trained_on: str
+    rows: int | None
+    base: str | None
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    macro_f1: float | None
+    seconds: float | None
+    per_label: tuple[LabelScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def confused(self) -> list[tuple[int, int, int]]:
+        """Pairs of labels taken for another, most frequent first: (gold place, predicted place, rows)."""
+        pairs = [
+            (gold, predicted, count)
+            for gold, line in enumerate(self.confusion)
+            for predicted, count in enumerate(line)
+            if count and gold != predicted
+        ]
+        return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
+def read_scores(metrics: Mapping[str, Any], labels: Sequence[str]) -> list[Score]:
+    """Return the scores of all students in their order, those trained on synthetic rows first."""
+    students = metrics.get("students") or {}
+    scores = [_score(name, data, labels) for name, data in students.items()]
+    return sorted(scores, key=lambda score: score.trained_on != "synthetic")
+
+
+def first_trained_on(scores: Sequence[Score], rows: str) -> Score | None:
+    """Return the first student trained on `synthetic` rows or on `seeds`; never the best of several.
+
+    Picking the best by its test accuracy would flatter it.
+    """
+    return next((score for score in scores if score.trained_on == rows), None)
+
+
+def _score(name: str, data: Mapping[str, Any], labels: Sequence[str]) -> Score:
+    per_label = data.get("per_label") or {}
+    ordered = [*(label for label in labels if label in per_label), *(k for k in per_label if k not in labels)]
+    return Score(
+        name=name,
+        trained_on=str(data.get("trained_on", "unknown")),
+        rows=data.get("rows"),
+        base=data.get("base"),
+        accuracy=data.get("accuracy"),
+        low=data.get("accuracy_low"),
+        high=data.get("accuracy_high"),
+        macro_f1=data.get("macro_f1"),
+        seconds=data.get("seconds"),
+        per_label=tuple(_label_score(label, per_label[label]) for label in ordered),
+        confusion=tuple(tuple(int(count) for count in line) for line in data.get("confusion") or ()),
+    )
+
+
+def _label_score(label: str, data: Mapping[str, Any]) -> LabelScore:
+    return LabelScore(label, data.get("precision"), data.get("recall"), data.get("f1"), data.get("support"))

@@ -1,0 +1,1 @@
+"""Documents, encoders, FAISS shards and search."""

@@ -1,0 +1,122 @@
+"""Texts to vectors: a transformer encoder with batches sorted by length and filled by tokens."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.errors import ModelError
+from cluster.models import ResolvedModel, resolve_model
+from retrieval.settings import EncoderSettings
+
+if TYPE_CHECKING:
+    import torch
+
+Vectors = npt.NDArray[np.float32]
+
+_CPU_BATCH_TOKENS = 2_048
+_GPU_BATCH_TOKENS = 65_536
+
+
+class Encoder:
+    """A loaded encoder, on the GPU where there is one; needs no Ray."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        import torch
+
+        model = resolve_model(settings.model)
+        gpu = torch.cuda.is_available()
+        self.settings = settings
+        self.device = torch.device("cuda" if gpu else "cpu")
+        self.dtype = _dtype(settings, gpu)
+        self.batch_tokens = settings.batch_tokens or (_GPU_BATCH_TOKENS if gpu else _CPU_BATCH_TOKENS)
+        self._tokenizer, self._model = _load(model, settings.model, self.dtype)
+        self._model.to(self.device).eval()
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self._model.config.hidden_size)
+
+    def encode(self, texts: Sequence[str], kind: Literal["document", "query"] = "document") -> Vectors:
+        """Return one vector per text, shape (texts, dimension), float32, in the order of the texts."""
+        import torch
+
+        family = self.settings.family
+        prefix = family.query_prefix if kind == "query" else family.document_prefix
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        if not texts:
+            return vectors
+        tokens = self._tokenizer(
+            [prefix + text for text in texts],
+            truncation=True,
+            max_length=self.settings.max_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )["input_ids"]
+        with torch.inference_mode():
+            for rows in token_batches([len(row) for row in tokens], self.batch_tokens):
+                vectors[rows] = self._forward([tokens[row] for row in rows])
+        return vectors
+
+    def _forward(self, tokens: list[list[int]]) -> Vectors:
+        import torch
+
+        padded = self._tokenizer.pad({"input_ids": tokens}, return_tensors="pt").to(self.device)
+        hidden = self._model(**padded).last_hidden_state.float()
+        family = self.settings.family
+        pooled = hidden[:, 0] if family.pooling == "cls" else _mean(hidden, padded["attention_mask"])
+        if family.normalise:
+            pooled = torch.nn.functional.normalize(pooled, dim=1)
+        vectors: Vectors = pooled.cpu().numpy()
+        return vectors
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield positions, longest texts first, so that a batch padded to its longest stays in the budget.
+
+    A text longer than the budget makes a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
+    start = 0
+    while start < len(order):
+        size = max(1, budget // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+@lru_cache(maxsize=1)
+def shared_encoder(settings: EncoderSettings) -> Encoder:
+    """Return this process's encoder, loaded at the first call."""
+    return Encoder(settings)
+
+
+def _mean(hidden: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
+
+
+def _dtype(settings: EncoderSettings, gpu: bool) -> "torch.dtype":
+    import torch
+
+    if settings.dtype != "auto":
+        return torch.float32 if settings.dtype == "float32" else torch.bfloat16
+    fast = torch.cuda.is_bf16_supported() if gpu else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _load(model: ResolvedModel, name: str, dtype: "torch.dtype") -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.source, **model.arguments)
+        loaded = AutoModel.from_pretrained(
+            model.source, dtype=dtype, attn_implementation="sdpa", **model.arguments
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"encoder.model {name}: cannot be loaded ({error}); give an encoder") from error
+    return tokenizer, loaded

@@ -1,0 +1,126 @@
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.errors import ModelError, RunError
+from cluster.storage import LocalStore
+from training.evaluate import score
+from training.predict import predict, predict_on_cluster
+from training.settings import StudentSettings
+from training.student import train_student
+
+# Ray warns of its own deprecated settings when its modules are first imported.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+LABELS = ("sport", "food", "space")
+WORDS = {
+    "sport": ["football", "goal", "match", "league", "coach", "striker", "stadium", "referee"],
+    "food": ["soup", "butter", "recipe", "oven", "garlic", "dessert", "flavour", "kitchen"],
+    "space": ["rocket", "orbit", "planet", "astronaut", "comet", "galaxy", "lunar", "telescope"],
+}
+
+
+def toy_rows(per_label: int, seed: int) -> pa.Table:
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, str]] = []
+    for label, words in WORDS.items():
+        for number in range(per_label):
+            chosen = random.choice(words, 3, replace=False)
+            text = f"We talked about the {chosen[0]}, a {chosen[1]} and the {chosen[2]}."
+            rows.append({"id": f"{label}-{number}", "text": text, "label": label})
+    return pa.Table.from_pylist([rows[place] for place in random.permutation(len(rows))])
+
+
+def student(**values: Any) -> StudentSettings:
+    return StudentSettings(
+        **{"name": "toy", "preset": "minilm", "epochs": 3, "batch_size": 8, "max_tokens": 32} | values
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path)
+
+
+def test_student_learns_and_is_trained_once(ray_local: None, store: LocalStore) -> None:
+    rows, gold = toy_rows(16, seed=0), toy_rows(10, seed=1)
+    report = train_student(rows, LABELS, student(), store, "students/toy")
+    assert (report.rows, report.steps, report.workers, len(report.losses)) == (48, 18, 1, 3)
+    assert report.losses[-1] < report.losses[0]
+
+    texts, truth = gold["text"].to_pylist(), gold["label"].to_pylist()
+    probabilities = predict_on_cluster(store, "students/toy", texts)
+    assert score(truth, probabilities, LABELS).accuracy > 0.9
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    backwards = predict(store.fetch("students/toy"), texts[::-1], batch_size=7)
+    np.testing.assert_allclose(backwards[::-1], probabilities, atol=1e-3)
+
+    started = time.monotonic()
+    again = train_student(rows, LABELS, student(name="other", workers=2), store, "students/toy")
+    assert again.reused
+    assert again.losses == report.losses
+    assert time.monotonic() - started < 2
+    check_folder(store, rows)
+
+
+def check_folder(store: LocalStore, rows: pa.Table) -> None:
+    folder = store.fetch("students/toy")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["id2label"] == {"0": "sport", "1": "food", "2": "space"}
+    assert (config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]) == (0.0, 0.0)
+    assert json.loads((folder / "metrics.json").read_text())["settings"]["learning_rate"] == 3e-4
+    dynamics = pq.read_table(folder / "dynamics.parquet")
+    assert dynamics.num_rows == 3 * rows.num_rows
+    assert dynamics["id"].to_pylist() == rows["id"].to_pylist() * 3
+    last = dynamics.slice(2 * rows.num_rows).to_pydict()
+    assert np.mean(last["correct"]) > 0.9
+    assert all(p > 0.33 for p, right in zip(last["probability"], last["correct"], strict=True) if right)
+    assert not [path for path in folder.parent.iterdir() if path.name != "toy"]
+
+
+def test_killed_worker_resumes_and_two_workers_agree_with_one(ray_local: None, store: LocalStore) -> None:
+    rows = toy_rows(9, seed=2)
+    settings = student(checkpoint_seconds=0, workers=2, epochs=8)
+    killer = threading.Thread(target=kill_a_worker, args=(store.root / "students",))
+    killer.start()
+    report = train_student(rows, LABELS, settings, store, "students/two")
+    killer.join()
+    assert report.workers == 2
+    assert report.resumed_after > 0
+
+    alone = train_student(rows, LABELS, settings.model_copy(update={"workers": 1}), store, "students/one")
+    np.testing.assert_allclose(report.losses, alone.losses, rtol=0.02, atol=0.002)
+
+
+def kill_a_worker(folder: Path) -> None:
+    """Kill a training process of this test's own Ray as soon as there is a checkpoint."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if list(folder.rglob("training.pt")) and list(folder.rglob("checkpoint_manager_snapshot.json")):
+            for process in psutil.Process(os.getpid()).children(recursive=True):
+                if "RayTrainWorker" in process.name() + " ".join(process.cmdline()):
+                    process.kill()
+                    return
+        time.sleep(0.02)
+
+
+def test_failures_end_with_one_message(
+    ray_local: None, store: LocalStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = toy_rows(4, seed=3)
+    with pytest.raises(RunError, match="student toy: the loss of epoch 1 is nan; lower learning_rate"):
+        train_student(rows, LABELS, student(learning_rate=1e30), store, "students/nan")
+    assert not store.exists("students/nan/manifest.json")
+    with pytest.raises(ModelError, match="there is no such folder"):
+        train_student(rows, LABELS, student(base="./nowhere"), store, "students/none")
+    output = capfd.readouterr()
+    assert output.out + output.err == ""

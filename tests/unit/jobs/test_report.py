@@ -1,0 +1,324 @@
+"""The report and the dataset card of a small run folder whose labels and texts try to break them."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from cluster.errors import DataError
+from cluster.storage import LocalStore
+from jobs.report.card import write_card
+from jobs.report.page import write_report
+from synth.records import ledger_schema
+
+NASTY = '<script>alert("x")</script>'
+LABELS = {
+    NASTY: 'a "quoted" | piped `label` --> $x$',
+    "Film: 'noir'": "a film # no comment",
+    "日本": "about Japan",
+}
+EVIL = "<img src=x onerror=alert(1)> &amp; {{ 7 * 7 }}"
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def per_label(names: list[str]) -> dict[str, Any]:
+    return {name: {"precision": 0.9, "recall": 0.8, "f1": 0.85, "support": 10} for name in names}
+
+
+def make_metrics() -> dict[str, Any]:
+    names = list(LABELS)
+    student = {"base": "minilm", "seconds": 12.0, "per_label": per_label(names), "extra_key": 1}
+    return {
+        "task": {"name": "films: and *more*", "instruction": EVIL, "text_type": "Abstract", "labels": LABELS},
+        "dataset": {
+            "rows": 6,
+            "per_label": dict.fromkeys(names, 2),
+            "target": 2,
+            "mean_words": 41.5,
+            "digest": "d1gest",
+        },
+        "synthesis": {
+            "method": "synthesizrr",
+            "teacher": "package:tiny/model.gguf",
+            "revision": "abc123",
+            "seconds": 83.0,
+            "items": {"drawn": 12, "settled": 10, "failed": 1, "unfinished": 1},
+            "rows": {
+                "returned": 10,
+                "accepted": 7,
+                "rejected": {"refusal": 2, NASTY: 1},
+                "surplus": {"over target": 1, "duplicate": 0},
+                "per_label": {
+                    names[0]: {"accepted": 3, "rejected": 3},
+                    names[1]: {"accepted": 2},
+                    names[2]: {"accepted": 2},
+                },
+            },
+            "prompt_tokens": 12345,
+            "reply_tokens": 4321,
+            "stalled": {names[1]: "too few documents"},
+        },
+        "grounding": {"own": 0.812, "random": 0.213, "rows": 6},
+        "test": {"rows": 30},
+        "baselines": {"majority": {"accuracy": 0.333, "label": NASTY}},
+        "students": {
+            "seeds only": student
+            | {
+                "trained_on": "seeds",
+                "rows": 30,
+                "accuracy": 0.701,
+                "accuracy_low": 0.62,
+                "accuracy_high": 0.77,
+            }
+            | {"macro_f1": 0.69, "confusion": [[8, 1, 1], [0, 10, 0], [3, 0, 7]]},
+            "minilm": student
+            | {"trained_on": "synthetic", "rows": 6, "accuracy": 0.876, "accuracy_low": 0.81}
+            | {"accuracy_high": 0.92, "macro_f1": 0.87, "confusion": [[9, 1, 0], [0, 10, 0], [2, 0, 8]]},
+        },
+    }
+
+
+def write_ledger(folder: Path) -> None:
+    rows = [
+        {
+            "row_id": f"r{n}-0",
+            "item_id": f"r{n}",
+            "status": "rejected",
+            "labels": [NASTY],
+            "text": EVIL + str(n),
+        }
+        | {"reason": "refusal" if n else NASTY}
+        for n in range(3)
+    ] + [{"row_id": "p-0", "item_id": "p", "status": "prepared", "reason": "stop", "text": "PREPARED"}]
+    (folder / "ledger").mkdir()
+    table = pa.Table.from_pylist(rows, schema=ledger_schema(("text",)))
+    pq.write_table(table, folder / "ledger/part-000001-000001.parquet")
+
+
+def write_dataset(folder: Path) -> None:
+    (folder / "data").mkdir()
+    label = {"names": list(LABELS), "_type": "ClassLabel"}
+    features = {
+        "text": {"dtype": "string", "_type": "Value"},
+        "label": label,
+        "id": {"dtype": "string", "_type": "Value"},
+        "document_ids": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
+        "document_scores": {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"},
+        "prompt_tokens": {"dtype": "int64", "_type": "Value"},
+    }
+    table = pa.table(
+        {
+            "text": [f"row {n} {EVIL}" for n in range(6)],
+            "label": pa.array([n % 3 for n in range(6)], pa.int64()),
+            "id": [f"{n}{'ab' * 8}-0" for n in range(6)],
+            "document_ids": [[f"d{n}"] for n in range(6)],
+            "document_scores": pa.array([[0.5 + n / 100] for n in range(6)], pa.list_(pa.float32())),
+            "prompt_tokens": list(range(6)),
+        }
+    ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    for shard in range(2):
+        pq.write_table(table.slice(3 * shard, 3), folder / f"data/train-{shard:05d}-of-00002.parquet")
+    (folder / "sources").mkdir()
+    documents = {
+        "id": [f"d{n}" for n in range(6)],
+        "title": ["T <b>"] * 6,
+        "text": [f"doc {n}" for n in range(6)],
+    }
+    pq.write_table(pa.table(documents), folder / "sources/documents.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    run = tmp_path / "a_run"
+    run.mkdir()
+    record = {
+        "run": "a_run",
+        "created": "2025-01-02T03:04:05+00:00",
+        "resolved": {"run": "a_run", "method": {"name": "synthesizrr", "rewrite": "Say\n`it` | <b>"}},
+        "versions": {"torch": "2.13.0"},
+        "revision": "c0ffee",
+        "fingerprints": {},
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "metrics.json").write_text(json.dumps(make_metrics()))
+    write_ledger(run)
+    write_dataset(run)
+    return run
+
+
+class Page(HTMLParser):
+    """Collects elements, attributes that load, and headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.outline: list[str] = []
+        self._heading = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self._heading = tag if tag in ("h1", "h2", "h3") else self._heading
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        if self._heading:
+            self.outline.append(f"{self._heading} {' '.join(data.split())}")
+            self._heading = ""
+
+
+def report(folder: Path) -> str:
+    place = write_report(LocalStore(folder))
+    assert place == str(folder / "report.html")
+    return Path(place).read_text(encoding="utf-8").replace("\u00a0", " ")
+
+
+def card(folder: Path, **options: str) -> tuple[dict[str, Any], str]:
+    text = Path(write_card(LocalStore(folder), **options)).read_text(encoding="utf-8")
+    _, front, body = text.split("---\n", 2)
+    return yaml.safe_load(front), body
+
+
+def test_the_page_shows_the_numbers(folder: Path) -> None:
+    html = report(folder)
+    for number in ("87.6 %", "81.0–92.0 %", "70.1 %", "33.3 %", "70.0 %", "81.2 %", "21.3 %", "12,345"):
+        assert number in html
+    for words in (
+        "17.5 points more than",
+        "too few documents",
+        "similarity 0.53",
+        "c0ffee",
+        "2.13.0",
+        "d1gest",
+        "doc 3",
+    ):
+        assert words in html
+    assert html.count('<span class="good">balances</span>') == 3
+    assert 'id="missing"' not in html
+    assert "PREPARED" not in html
+
+
+def test_the_page_runs_and_loads_nothing(folder: Path) -> None:
+    html = report(folder)
+    page = Page(html)
+    assert not page.tags & {"script", "img", "link", "iframe", "object", "embed", "b:script"}
+    assert page.tags >= {"svg", "table", "details"}
+    assert all(target.startswith("#") for target in page.loads)
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_hostile_texts_are_shown_as_they_are(folder: Path) -> None:
+    html = report(folder)
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp;amp; {{ 7 * 7 }}" in html
+    assert "&lt;script&gt;alert(&#34;x&#34;)" in html
+    assert "日本" in html
+
+
+def test_the_page_and_the_card_are_the_same_every_time(folder: Path) -> None:
+    first, first_card = report(folder), card(folder)
+    assert report(folder) == first
+    assert card(folder) == first_card
+
+
+def test_the_outline_of_the_page_is_as_agreed(folder: Path) -> None:
+    assert Page(report(folder)).outline == (GOLDEN / "report_outline.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("left_out", list(make_metrics()))
+def test_a_missing_section_is_left_out(folder: Path, left_out: str) -> None:
+    metrics = make_metrics()
+    del metrics[left_out]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    html = report(folder)
+    card(folder)
+    if left_out not in ("test",):
+        assert 'id="missing"' in html
+    if left_out == "students":
+        assert "a student trained on the dataset" in html
+        assert 'id="students"' not in html
+
+
+def test_a_run_that_has_just_begun_has_a_page_and_a_card(tmp_path: Path) -> None:
+    html = report(tmp_path)
+    assert "has written no dataset yet" in html
+    assert "run.json" in html
+    front, body = card(tmp_path)
+    assert "configs" not in front
+    assert "no dataset yet" in body
+
+
+def test_null_grounding_and_no_documents(folder: Path) -> None:
+    (folder / "metrics.json").write_text(json.dumps(make_metrics() | {"grounding": None}))
+    (folder / "sources/documents.parquet").unlink()
+    html = report(folder)
+    assert "a measure of grounding" in html
+    assert "row 3" in html
+    assert "similarity 0.5" not in html
+    assert "No retrieved documents were used" in card(folder)[1]
+
+
+def test_books_that_do_not_balance_are_said(folder: Path) -> None:
+    metrics = make_metrics()
+    metrics["synthesis"]["items"]["drawn"] = 13
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert "does not balance" in report(folder)
+
+
+def test_the_front_matter_describes_the_dataset(folder: Path) -> None:
+    front, _ = card(folder, license="cc-by-sa-4.0")
+    assert front["license"] == "cc-by-sa-4.0"
+    assert front["size_categories"] == ["n<1K"]
+    assert front["tags"] == ["synthetic", "nightshift"]
+    assert front["pretty_name"] == "films: and *more*"
+    features = {feature["name"]: feature for feature in front["dataset_info"]["features"]}
+    names = features["label"]["dtype"]["class_label"]["names"]
+    assert list(names.values()) == list(LABELS)
+    assert features["document_scores"] == {"name": "document_scores", "list": "float32"}
+
+
+def test_the_card_is_honest_and_escaped(folder: Path) -> None:
+    front, body = card(folder)
+    assert front["license"] == "unknown"
+    assert "No licence was given" in body
+    for words in ("87.6 %", "33.3 %", "refusal", "nightshift run", "machine-written", "7 accepted (70.0 %)"):
+        assert words in body
+    assert "left out: over target 1, duplicate 0\n\n| rejected because | rows |\n| --- |" in body
+    assert "<script" not in body
+    assert "<img" not in body
+    assert r"a " r'"quoted"' r" \| piped \`label\` --&gt; \$x\$" in body
+    assert r"``Say `it` \| <b>``" in body
+
+
+def test_a_column_that_cannot_be_loaded_is_refused(folder: Path) -> None:
+    table = pa.table({"text": ["a"], "odd": pa.array([[("k", "v")]], pa.map_(pa.string(), pa.string()))})
+    pq.write_table(table, folder / "data/train-00000-of-00002.parquet")
+    with pytest.raises(DataError, match="odd"):
+        write_card(LocalStore(folder))
+
+
+def test_datasets_loads_the_folder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    report(folder)
+    card(folder)
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    rows = loaded["train"]
+    assert list(loaded) == ["train"]
+    assert rows.num_rows == 6
+    assert rows.features["label"].names == list(LABELS)
+    assert rows[4]["text"].startswith("row 4 ")
+    assert rows.features["label"].int2str(rows[4]["label"]) == list(LABELS)[1]

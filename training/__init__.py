@@ -1,0 +1,1 @@
+"""Student fine-tuning and evaluation."""
