@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 LOCKS := infra/locks
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # PyPI's torch for Linux brings CUDA; the local version +cpu names the build without. macOS has one build only.
 TORCH := $(shell sed -n 's/^torch==/torch==/p' $(LOCKS)/cpu.txt)$(if $(filter Linux,$(shell uname -s)),+cpu)
 
@@ -85,7 +85,7 @@ $(STAMPS)/torch: $(LOCKS)/cpu.txt | $(STAMPS)/python
 	echo "$(TORCH) could not be had; set TORCH_INDEX to an index that has it" >&2; exit 2
 
 $(STAMPS)/cpu: $(LOCKS)/cpu.txt $(STAMPS)/torch
-	@echo "Installing $(LOCKS)/cpu.txt"
+	@echo "Installing $(LOCKS)/cpu.txt (some minutes, once)"
 	@$(PIP) install --no-deps -r $(LOCKS)/cpu.txt
 	@! ls $(VENV)/lib/python3.11/site-packages 2>/dev/null | grep '^nvidia_.*dist-info$$' \
 		|| { echo "these CUDA packages arrived, which the CPU set must not have; remove $(VENV) and try again" >&2; exit 1; }

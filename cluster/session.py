@@ -19,7 +19,8 @@ _DEFAULTS = {
     "RAY_AUTH_MODE": "token",
     # The new Parquet reader fails a whole execution when one node is lost while footers are read.
     "RAY_DATA_USE_DATASOURCE_V2": "0",
-    "RAY_DEDUP_LOGS": "1",
+    # Ray's own processes write warnings of theirs to the driver's terminal.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }

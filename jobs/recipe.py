@@ -39,6 +39,8 @@ class Recipe(Settings):
     """Folder that holds runs and indexes; all nodes must see it. Relative to the working directory."""
     task: Path | dict[str, Any]
     """Task file, relative to the recipe, or the task itself."""
+    license: str = "unknown"
+    """Licence of the dataset for its card, as the Hugging Face hub spells it."""
     corpus: CorpusSettings | None = None
     """Documents to retrieve from; methods that retrieve need it."""
     index: IndexSettings | None = None

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cluster.errors import DataError, ModelError, StorageError, UserError
 from cluster.storage import Store
 from retrieval.documents import DOCUMENT_SCHEMA, from_table
-from retrieval.encoder import Encoder, Vectors
+from retrieval.encoder import Vectors, shared_encoder
 from retrieval.manifest import Layout, documents_key, embeddings_key
 from retrieval.partitions import read_table, write_table
-from retrieval.remote import own_errors
 from retrieval.settings import EncoderSettings
 
 _MOST_BLOCKS = 1_000
+_ERRORS: dict[str, type[UserError]] = {cls.__name__: cls for cls in (DataError, ModelError, StorageError)}
 
 
 class PartitionEncoder:
@@ -26,16 +27,22 @@ class PartitionEncoder:
 
     def __init__(self, store: Store, settings: EncoderSettings) -> None:
         self._store = store
-        self._encoder = Encoder(settings)
+        self._settings = settings
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        partitions = batch["partition"].to_pylist()
-        return pa.table({"partition": partitions, "rows": [self._encode(number) for number in partitions]})
+        (partition,) = batch["partition"].to_pylist()
+        done: dict[str, Any] = {"rows": 0, "error": "", "message": ""}
+        try:
+            done["rows"] = self._encode(partition)
+        except (DataError, ModelError, StorageError) as error:
+            # As data, because Ray Data keeps of an error that is raised only its words.
+            done |= {"error": type(error).__name__, "message": str(error)}
+        return pa.Table.from_pylist([done])
 
     def _encode(self, partition: int) -> int:
         table = read_table(self._store, documents_key(partition), DOCUMENT_SCHEMA.names)
         texts = [document.titled_text for document in from_table(table)]
-        vectors = self._encoder.encode(texts, "document")
+        vectors = shared_encoder(self._settings).encode(texts, "document")
         columns = {"id": table["id"], "embedding": as_column(vectors)}
         write_table(self._store, embeddings_key(partition), pa.table(columns))
         return len(texts)
@@ -63,7 +70,7 @@ def _encoded(store: Store, pending: Sequence[int], settings: EncoderSettings) ->
     # A core is left to the driver and to Ray, which shows on small machines.
     places = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
     size = min(settings.replicas or places, len(pending))
-    with ray.data.DataContext.current(_context()), own_errors():
+    with ray.data.DataContext.current(_context()):
         dataset = ray.data.from_items(
             [{"partition": number} for number in pending],
             override_num_blocks=min(len(pending), _MOST_BLOCKS),
@@ -77,6 +84,8 @@ def _encoded(store: Store, pending: Sequence[int], settings: EncoderSettings) ->
             num_gpus=1 if gpus else 0,
         )
         for row in dataset.iter_rows():
+            if row["error"]:
+                raise _ERRORS[row["error"]](row["message"])
             yield int(row["rows"])
 
 

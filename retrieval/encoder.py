@@ -118,5 +118,8 @@ def _load(model: ResolvedModel, name: str, dtype: "torch.dtype") -> tuple[Any, A
             model.source, dtype=dtype, attn_implementation="sdpa", **model.arguments
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"encoder.model {name}: cannot be loaded ({error}); give an encoder") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(": ")
+        raise ModelError(
+            f"encoder.model {name}: cannot be loaded ({reason}); give an encoder with its tokenizer"
+        ) from error
     return tokenizer, loaded

@@ -5,6 +5,7 @@ Layout of `indexes/<name>-<fingerprint>/`: `documents/part-*.parquet` (id, text,
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -17,7 +18,7 @@ from retrieval.embedding import embed
 from retrieval.manifest import MANIFEST, Index, Layout, Manifest, find_index, index_key, shard_key
 from retrieval.partitions import cut_corpus
 from retrieval.remote import FAISS_ENVIRONMENT, own_errors
-from retrieval.settings import CorpusSettings, EncoderSettings, IndexSettings
+from retrieval.settings import CorpusSettings, IndexSettings
 from retrieval.shards import build_shard
 
 _LIBRARIES = ("ray", "torch", "transformers", "pyarrow")
@@ -43,21 +44,19 @@ def build_index(store: Store, corpus: CorpusSettings, settings: IndexSettings, p
     rows = cut_corpus(folder, corpus, settings.partition_rows, progress)
     layout = Layout(rows, settings.partition_rows, settings.shard_rows)
     embed(folder, layout, settings.encoder, progress)
-    dimension = _build_shards(folder, layout, progress)
+    encoder = settings.encoder
     manifest = Manifest(
         fingerprint=fingerprint,
         name=settings.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        rows=rows,
-        partition_rows=settings.partition_rows,
-        shard_rows=settings.shard_rows,
-        dimension=dimension,
+        **asdict(layout),
+        dimension=_build_shards(folder, layout, progress),
         corpus=str(corpus.path),
         corpus_hash=files,
-        encoder=settings.encoder.model_dump(mode="json"),
+        encoder=encoder.model_dump(mode="json"),
         encoder_revision=model.revision,
-        pooling=settings.encoder.family.pooling,
-        normalise=settings.encoder.family.normalise,
+        pooling=encoder.family.pooling,
+        normalise=encoder.family.normalise,
         versions={name: version(name) for name in _LIBRARIES},
     )
     folder.write(MANIFEST, manifest.as_json())
@@ -65,12 +64,11 @@ def build_index(store: Store, corpus: CorpusSettings, settings: IndexSettings, p
 
 
 def _fingerprint(files: str, corpus: CorpusSettings, settings: IndexSettings, model: ResolvedModel) -> str:
-    encoder: EncoderSettings = settings.encoder
     content = {
         "corpus": files,
         "columns": [list(corpus.text), corpus.title],
         "model": model.revision,
-        "encoder": encoder.model_dump(mode="json", include={"preset", "max_tokens", "dtype"}),
+        "encoder": settings.encoder.model_dump(mode="json", include={"preset", "max_tokens", "dtype"}),
         "layout": [settings.partition_rows, settings.shard_rows],
     }
     return digest(content)[:16]

@@ -1,7 +1,8 @@
 """Search: encode queries, search all shards, merge, and fetch the documents."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,7 +57,7 @@ class DenseRetriever:
     async def _nearest(self, vectors: Any, top_k: int) -> tuple[Scores, RowNumbers]:
         """Search every shard; vectors may be a reference to them in the object store."""
         layout = self._index.layout
-        search = _task(search_shard, FAISS_ENVIRONMENT)
+        search = _task(search_shard, faiss=True)
         found = [
             search.remote(self._index.store, shard, parts.start * layout.partition_rows, vectors, top_k)
             for shard, parts in enumerate(layout.shards)
@@ -88,8 +89,10 @@ def encode_queries(settings: EncoderSettings, queries: Sequence[str]) -> Vectors
     return shared_encoder(settings).encode(queries, "query")
 
 
-def _task(function: Any, environment: dict[str, Any] | None = None) -> Any:
+@cache
+def _task(function: Callable[..., Any], faiss: bool = False) -> Any:
     import ray
 
     # No core is asked for: a search is short, and teachers may hold every core while it is wanted.
+    environment = FAISS_ENVIRONMENT if faiss else None
     return ray.remote(num_cpus=0, scheduling_strategy="SPREAD", runtime_env=environment)(function)

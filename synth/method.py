@@ -83,6 +83,8 @@ class MethodSettings(Settings):
     """A named set of constants, for example `published_code`."""
     sampling: SamplingSettings = SamplingSettings()
     """How the teacher samples."""
+    stop: tuple[str, ...] = ()
+    """More stop strings, beside the headers of a raw prompt; a blank line for texts of one paragraph."""
     render: Literal["raw", "chat"] = "raw"
     """`raw`: prompts are plain continuations with header stop strings; `chat`: the model's chat template."""
 

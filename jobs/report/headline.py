@@ -26,7 +26,9 @@ def summary(metrics: Mapping[str, Any], scores: Sequence[Score]) -> str:
         return "This run has written no dataset yet."
     made = f"{count(dataset['rows'])} rows in {len(read_labels(metrics)) or 'unnamed'} labels"
     if synthesis.get("teacher"):
-        made += f", written by {model_name(synthesis['teacher'])} with {synthesis.get('method', 'an unnamed method')}"
+        made += f", written by {model_name(synthesis['teacher'])}"
+    if synthesis.get("method"):
+        made += f" with {synthesis['method']}"
     if synthesis.get("seconds") is not None:
         made += f" in {duration(synthesis['seconds'])}"
     return f"{made}. {_worth(scores)}".strip()

@@ -4,7 +4,8 @@ import heapq
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -14,6 +15,7 @@ from cluster.ledger import read_ledger
 from cluster.storage import Store
 
 DOCUMENTS = "sources/documents.parquet"
+_SHOWN = ("id", "text", "document_ids", "document_scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +48,23 @@ class Refused:
     text: str
 
 
-@dataclass(order=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Ranked:
-    """Orders rows for a heap that keeps the smallest ids; ids are hashes, so that is a fair sample."""
+    """Puts the largest id first in a heap that keeps the smallest; ids are hashes, so the sample is fair."""
 
-    key: tuple[int, ...]
-    row: dict[str, Any] = field(compare=False)
+    id: str
+    row: dict[str, Any]
+
+    def __lt__(self, other: "_Ranked") -> bool:
+        return self.id > other.id
 
 
 def sample_rows(run: Store, each: int) -> list[Row]:
     """Return up to `each` rows of every label with their documents, the same rows every time."""
-    kept = _smallest(_dataset_rows(run), "label", each)
-    documents = _documents(run, {id for row in kept for id in row.get("document_ids") or ()})
-    return [_row(row, documents) for row in kept]
+    chosen = _smallest(_labelled_ids(run), "label", each)
+    full = _full_rows(run, [row["row_id"] for row in chosen])
+    documents = _documents(run, {id for row in full.values() for id in row.get("document_ids") or ()})
+    return [_row(full[row["row_id"]] | row, documents) for row in chosen]
 
 
 def sample_refused(run: Store, each: int) -> list[Refused]:
@@ -67,17 +73,26 @@ def sample_refused(run: Store, each: int) -> list[Refused]:
     return [Refused(row["row_id"], row["label"], row["reason"], row["text"] or "") for row in kept]
 
 
-def _dataset_rows(run: Store) -> Iterator[dict[str, Any]]:
-    wanted = ("id", "label", "text", "document_ids", "document_scores")
-    for key in run.list("data"):
-        if not key.endswith(".parquet"):
-            continue
-        with pq.ParquetFile(run.fetch(key)) as file:
+def _shards(run: Store) -> list[Path]:
+    return [run.fetch(key) for key in run.list("data") if key.endswith(".parquet")]
+
+
+def _labelled_ids(run: Store) -> Iterator[dict[str, Any]]:
+    for path in _shards(run):
+        with pq.ParquetFile(path) as file:
             names = _label_names(file)
-            columns = [name for name in wanted if name in file.schema_arrow.names]
-            for batch in file.iter_batches(columns=columns):
-                for row in batch.to_pylist():
-                    yield row | {"label": _named(row["label"], names), "row_id": row["id"]}
+            for batch in file.iter_batches(columns=["id", "label"]):
+                for id, label in zip(batch["id"].to_pylist(), batch["label"].to_pylist(), strict=True):
+                    yield {"row_id": id, "label": _named(label, names)}
+
+
+def _full_rows(run: Store, ids: list[str]) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for path in _shards(run):
+        columns = [name for name in _SHOWN if name in pq.read_schema(path).names]
+        table = pq.read_table(path, columns=columns, filters=pc.field("id").isin(ids))
+        rows |= {row["id"]: row for row in table.to_pylist()}
+    return rows
 
 
 def _refused_rows(run: Store) -> Iterator[dict[str, Any]]:
@@ -90,13 +105,11 @@ def _smallest(rows: Iterator[dict[str, Any]], group: str, each: int) -> list[dic
     """Return the rows with the smallest ids of every group, groups in order of name."""
     heaps: defaultdict[str, list[_Ranked]] = defaultdict(list)
     for row in rows:
-        # Negated, so that the heap's smallest entry is the row to let go of.
-        ranked = _Ranked(tuple(-byte for byte in row["row_id"].encode()), row)
         heap = heaps[str(row[group])]
         if len(heap) < each:
-            heapq.heappush(heap, ranked)
-        elif ranked > heap[0]:
-            heapq.heapreplace(heap, ranked)
+            heapq.heappush(heap, _Ranked(row["row_id"], row))
+        elif row["row_id"] < heap[0].id:
+            heapq.heapreplace(heap, _Ranked(row["row_id"], row))
     return [ranked.row for name in sorted(heaps) for ranked in sorted(heaps[name], reverse=True)]
 
 

@@ -18,7 +18,7 @@ class LabelScore:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Scores of one student on the gold test rows; low and high bound its accuracy."""
+    """Scores of one student on the gold test rows; low and high bound its accuracy at 95 %."""
 
     name: str
     trained_on: str

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Literal
 
@@ -11,7 +12,7 @@ from cluster.errors import SettingsError
 from cluster.settings import digest
 from synth.method import Feedback, Generate, Method, MethodSettings, Sources
 from synth.prompting import as_prompt, read_reply, render, stops, task_values
-from synth.records import Example, Item, Prompt, Rejection, Sampling, Shot, make_item
+from synth.records import Example, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Task
 
 INSTRUCTION = """\
@@ -29,14 +30,14 @@ PROMPT = """\
 class FewGenSettings(MethodSettings):
     """FewGen. `published_code` keeps every piece of a completion and sets no stop strings."""
 
-    presets = {"published_code": {"pieces": "all", "stop": False}}
+    presets = {"published_code": {"pieces": "all", "header_stops": False}}
 
     name: Literal["fewgen"] = "fewgen"
     shots: int = Field(0, ge=0, le=32)
     """Gold texts shown; 0 and 32 in the paper (Table 6). More than 0 needs seeds."""
     pieces: Literal["first", "all"] = "first"
     """Which pieces of a completion that runs on become examples; published code: all."""
-    stop: bool = True
+    header_stops: bool = True
     """Stop at the header of another text; published code sets no stop strings."""
     instruction: str = INSTRUCTION
     """Jinja template of the request; may name text_type, verbalizer, length, style."""
@@ -51,6 +52,8 @@ class FewGen(Method):
     def __init__(self, settings: FewGenSettings, task: Task) -> None:
         super().__init__(settings, task)
         self.settings = settings
+        headers = stops(task.settings.text_type) if settings.header_stops else ()
+        self._sampling = replace(self.sampling, stop=headers + settings.stop)
         self.shots_of = {label: [Shot(s.id, s.text) for s in task.seeds_of(label)] for label in task.labels}
         for label, shots in self.shots_of.items():
             if len(shots) < settings.shots:
@@ -70,7 +73,7 @@ class FewGen(Method):
 
     async def examples(self, item: Item, generate: Generate) -> list[Example | Rejection]:
         header = self.task.settings.text_type
-        reply = await generate(self.prompt(item), self._sampling(header))
+        reply = await generate(self.prompt(item), self._sampling)
         return read_reply(reply, item.labels[0], [header], self.settings.pieces)
 
     def prompt(self, item: Item) -> Prompt:
@@ -79,11 +82,3 @@ class FewGen(Method):
         ask = render(self.settings.instruction, **values)
         text = render(PROMPT, ask=ask, shots=[shot.text for shot in item.shots], **values)
         return as_prompt(f"{text}\n", f"{values['text_type']}:", self.settings.render)
-
-    def _sampling(self, header: str) -> Sampling:
-        return Sampling(
-            self.sampling.temperature,
-            self.sampling.top_p,
-            self.sampling.max_tokens,
-            stops(header) if self.settings.stop else (),
-        )

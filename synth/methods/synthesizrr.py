@@ -7,7 +7,7 @@ rest; Non-RetrICL shows gold texts only; zero-shot shows nothing.
 import random
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
 
@@ -18,7 +18,7 @@ from cluster.errors import SettingsError
 from cluster.settings import digest
 from synth.method import Feedback, Generate, Method, MethodSettings, Sources, Tokenizer, Tools
 from synth.prompting import as_prompt, read_reply, render, stops, task_values
-from synth.records import Example, Grounding, Item, Prompt, Rejection, Sampling, Shot, make_item
+from synth.records import Example, Grounding, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Gold, Task
 
 REWRITE = """\
@@ -51,7 +51,7 @@ class SynthesizRRSettings(MethodSettings):
             "similarity": (0.4, 0.9),
             "shot_similarity": (0.5, 0.9),
             "pieces": "all",
-            "stop": False,
+            "header_stops": False,
         }
     }
     needs_corpus = True
@@ -79,7 +79,7 @@ class SynthesizRRSettings(MethodSettings):
     """How often each (seed, document) pair may be rewritten, with other shots each time."""
     pieces: Literal["first", "all"] = "first"
     """Which pieces of a completion that runs on become examples; published code: all."""
-    stop: bool = True
+    header_stops: bool = True
     """Stop at the header of another document or text; published code sets no stop strings."""
     rewrite: str = REWRITE
     """Jinja template of the request; may name document_type, text_type, verbalizer, length, style."""
@@ -108,6 +108,9 @@ class SynthesizRR(Method):
     def __init__(self, settings: SynthesizRRSettings, task: Task) -> None:
         super().__init__(settings, task)
         self.settings = settings
+        self._headers = (task.settings.document_type, task.settings.text_type)
+        headers = stops(*self._headers) if settings.header_stops else ()
+        self._sampling = replace(self.sampling, stop=headers + settings.stop)
         if settings.variant == "zero_shot" and settings.shot_count:
             raise SettingsError("method.shots: zero_shot shows none; remove it or choose another variant")
         for label in task.labels:
@@ -166,15 +169,8 @@ class SynthesizRR(Method):
         return {label: len(pool) * self.settings.draws for label, pool in self._inputs(sources).items()}
 
     async def examples(self, item: Item, generate: Generate) -> list[Example | Rejection]:
-        headers = [self.task.settings.document_type, self.task.settings.text_type]
-        sampling = Sampling(
-            self.sampling.temperature,
-            self.sampling.top_p,
-            self.sampling.max_tokens,
-            stops(*headers) if self.settings.stop else (),
-        )
-        reply = await generate(self.prompt(item), sampling)
-        return read_reply(reply, item.labels[0], headers, self.settings.pieces)
+        reply = await generate(self.prompt(item), self._sampling)
+        return read_reply(reply, item.labels[0], self._headers, self.settings.pieces)
 
     def prompt(self, item: Item) -> Prompt:
         """Return the prompt of an item."""

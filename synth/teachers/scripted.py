@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import re
+import time
 from typing import Literal
 
 from pydantic import Field
@@ -40,6 +41,8 @@ class ScriptedSettings(TeacherSettings):
     """A prompt that contains this text raises an error."""
     stall_on: str | None = None
     """A prompt that contains this text is never answered."""
+    hang_on: str | None = None
+    """A prompt that contains this text freezes the replica's process, heartbeat and all."""
     die_on: str | None = None
     """A prompt that contains this text kills the replica's process."""
 
@@ -93,6 +96,8 @@ class ScriptedEngine:
             raise RuntimeError("the script says: fail")
         if self.settings.stall_on is not None and self.settings.stall_on in text:
             await asyncio.Event().wait()
+        if self.settings.hang_on is not None and self.settings.hang_on in text:
+            time.sleep(3600)
         if self.settings.die_on is not None and self.settings.die_on in text:
             os._exit(1)
 

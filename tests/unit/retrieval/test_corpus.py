@@ -93,7 +93,7 @@ def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes, message:
 
 
 def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such file or folder; check corpus.path"):
+    with pytest.raises(DataError, match=r"no such file or folder; check corpus\.path"):
         check_corpus(_settings(tmp_path / "nowhere.jsonl"))
 
 

