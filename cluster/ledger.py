@@ -44,7 +44,7 @@ class Ledger:
             stem = f"ledger/part-{self.lease.epoch:06d}-"
             parts = [f"{stem}{number:06d}.parquet" for number in range(first, last + 1)]
             merged = pa.concat_tables([read_part(self.store, key) for key in parts])
-            # "+" sorts before ".", and readers leave out what a merged part covers: no moment shows rows twice.
+            # "+" sorts before ".", and readers leave out what a merged part covers: no row shows twice.
             self.store.create(f"{stem}{first:06d}+{last:06d}.parquet", _encode(merged))
             for key in parts:
                 self.store.delete(key)

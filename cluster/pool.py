@@ -1,7 +1,8 @@
 """The replica pool: replicas pull small lots of work and push finished rows back; any of them may die.
 
-A replica is a Ray actor with `load()`, `exchange(items)`, `drop()` and `stop()`. One exchange hands items over and returns, as
-soon as something is finished or a beat has passed, what is finished: so it is pull, push and heartbeat in one.
+A replica is a Ray actor with `load()`, `exchange(items)`, `drop()` and `stop()`. One exchange hands items
+over and returns, as soon as something is finished or a beat has passed, what is finished: so it is pull,
+push and heartbeat in one.
 """
 
 import asyncio
@@ -138,7 +139,7 @@ class Pool:
             await asyncio.wait_for(replica.drop.remote(), self._settings.hang_timeout)
 
     async def _ready(self, index: int, source: Source) -> Any | None:
-        """Return the loaded replica of a place, starting it when there is none; None when work ended first."""
+        """Return the loaded replica of a place, starting it if need be; None when work ended first."""
         import ray
 
         if index in self._replicas:

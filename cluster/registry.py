@@ -6,7 +6,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field
 
 from cluster.settings import Settings
 
@@ -21,7 +21,7 @@ def one_of(base: type[Settings], package: str, key: str) -> Any:
         importlib.import_module(f"{package}.{module.name}")
     members = sorted(_leaves(base), key=lambda member: member.__name__)
     if len(members) == 1:
-        return SerializeAsAny[members[0]]  # type: ignore[valid-type]
+        return members[0]
     return Annotated[reduce(or_, members), Field(discriminator=key)]
 
 

@@ -64,7 +64,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def submit(address: str, module: str, arguments: Sequence[str]) -> int:
-    """Send `python -m module arguments` to a cluster's job server, follow its output, return its exit code."""
+    """Send `python -m module arguments` to a job server, follow its output, return its exit code."""
     prepare_environment()
     from ray.job_submission import JobStatus, JobSubmissionClient
 

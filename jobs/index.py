@@ -6,7 +6,8 @@ nightshift index recipe.yaml, or: ray job submit --working-dir . -- python -m jo
 from cluster.errors import SettingsError
 from jobs.job import job
 from jobs.stage import Stage
-from retrieval.index import Index, build_index
+from retrieval.index import build_index
+from retrieval.manifest import Index
 
 
 def build(stage: Stage) -> Index:

@@ -4,21 +4,24 @@ nightshift run recipe.yaml, or: ray job submit --working-dir . -- python -m jobs
 """
 
 from cluster.rundir import read_metrics
-from jobs import evaluate, index, synthesize, train
+from jobs.evaluate import run as evaluate
+from jobs.index import run as index
 from jobs.job import job
-from jobs.report import job as report
+from jobs.report.job import run as report
 from jobs.stage import Stage
+from jobs.synthesize import run as synthesize
+from jobs.train import run as train
 
 
 def run(stage: Stage) -> int:
     """Run every stage; each finds its own finished work and goes on from there."""
     if stage.recipe.corpus is not None:
-        index.run(stage)
-    code = synthesize.run(stage)
+        index(stage)
+    code = synthesize(stage)
     if stage.recipe.students:
-        train.run(stage)
-        evaluate.run(stage)
-    report.run(stage)
+        train(stage)
+        evaluate(stage)
+    report(stage)
     for line in accuracies(read_metrics(stage.run)):
         stage.progress.say(line)
     return code

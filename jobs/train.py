@@ -34,7 +34,9 @@ class Pupil:
 def pupils(stage: Stage) -> Iterator[Pupil]:
     """Yield the students of a recipe, and its seeds-only baseline."""
     if not stage.recipe.students:
-        raise SettingsError("students: the recipe names none; add one, for example {name: minilm, preset: minilm}")
+        raise SettingsError(
+            "students: the recipe names none; add one, for example {name: minilm, preset: minilm}"
+        )
     for settings in stage.recipe.students:
         yield Pupil(settings, "synthetic")
     first = stage.recipe.students[0]
@@ -46,7 +48,11 @@ def training_rows(stage: Stage, pupil: Pupil) -> pa.Table:
     """Return the rows a student learns from: text, label by name, id."""
     if pupil.trained_on == "seeds":
         seeds = stage.task.seeds
-        columns = {"text": [s.text for s in seeds], "label": [s.label for s in seeds], "id": [s.id for s in seeds]}
+        columns = {
+            "text": [s.text for s in seeds],
+            "label": [s.label for s in seeds],
+            "id": [s.id for s in seeds],
+        }
         return pa.table(columns)
     return _dataset(stage)
 
@@ -70,10 +76,16 @@ def run(stage: Stage) -> int:
     """Train every student that is not trained on these very rows already."""
     for pupil in pupils(stage):
         rows = training_rows(stage, pupil)
-        stage.progress.say(f"Student {pupil.settings.name}: training on {rows.num_rows} {pupil.trained_on} rows")
+        stage.progress.say(
+            f"Student {pupil.settings.name}: training on {rows.num_rows} {pupil.trained_on} rows"
+        )
         report = train_student(rows, stage.task.labels, pupil.settings, stage.run, pupil.key)
         stage.progress.event(
-            "trained", student=pupil.settings.name, rows=rows.num_rows, reused=report.reused, seconds=report.seconds
+            "trained",
+            student=pupil.settings.name,
+            rows=rows.num_rows,
+            reused=report.reused,
+            seconds=report.seconds,
         )
     return 0
 

@@ -47,7 +47,9 @@ def curate(store: Store, fields: Sequence[str], targets: Mapping[str, int]) -> D
         per_label=dict(quota.kept),
         surplus=dict(sorted(surplus.items())),
         mean_words=round(sum(len(text.split()) for text in texts) / max(1, len(texts)), 2),
-        digest=digest(list(zip(texts, table["labels"].to_pylist(), table["row_id"].to_pylist(), strict=True))),
+        digest=digest(
+            list(zip(texts, table["labels"].to_pylist(), table["row_id"].to_pylist(), strict=True))
+        ),
     )
 
 
@@ -81,7 +83,9 @@ def _dataset_table(table: pa.Table, fields: Sequence[str], names: list[str]) -> 
     single = all(len(labels) == 1 for labels in rows)
     numbers = [[names.index(label) for label in labels] for labels in rows]
     label = (
-        pa.array([ids[0] for ids in numbers], pa.int64()) if single else pa.array(numbers, pa.list_(pa.int64()))
+        pa.array([ids[0] for ids in numbers], pa.int64())
+        if single
+        else pa.array(numbers, pa.list_(pa.int64()))
     )
     columns = {name: table[name] for name in fields} | {"label": label, "id": table["row_id"]}
     for name in table.column_names:

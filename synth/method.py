@@ -94,7 +94,9 @@ class MethodSettings(Settings):
         if not isinstance(data, dict) or data.get("preset") is None:
             return data
         if data["preset"] not in cls.presets:
-            raise ValueError(f"preset: {data['preset']!r} is unknown; known: {', '.join(cls.presets) or 'none'}")
+            raise ValueError(
+                f"preset: {data['preset']!r} is unknown; known: {', '.join(cls.presets) or 'none'}"
+            )
         preset = dict(cls.presets[data["preset"]])
         sampling = dict(preset.pop("sampling", {})) | dict(data.get("sampling") or {})
         return preset | data | ({"sampling": sampling} if sampling else {})

@@ -21,7 +21,7 @@ FLUSH_SECONDS = 3.0
 FLUSH_ROWS = 20_000
 TICK_SECONDS = 0.2
 ATTEMPTS = 2
-"""How often an item may raise, time out, or be aboard a replica that dies, before it is set aside as failed."""
+"""How often an item may raise, time out, or lose its replica, until it is set aside as failed."""
 MAX_FAILED_SHARE = 0.2
 MIN_FAILED = 20
 

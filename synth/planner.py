@@ -94,7 +94,9 @@ class Planner:
         for label, target in self.quota.targets.items():
             if not self.quota.full(label):
                 kept, drawn = self.quota.kept[label], self._items_drawn[label]
-                why = "the plan has no more items" if self._ended else f"the ceiling is {self._ceilings[label]}"
+                why = (
+                    "the plan has no more items" if self._ended else f"the ceiling is {self._ceilings[label]}"
+                )
                 reasons[label] = f"{kept} of {target} rows from {drawn} items; {why}"
         return reasons
 

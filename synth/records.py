@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cluster.settings import digest
 
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a chat prompt; role is system, user or assistant."""

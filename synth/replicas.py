@@ -8,7 +8,7 @@ from synth.teacher import TeacherSettings
 from synth.worker import Assignment, Worker
 
 ACTOR_CONCURRENCY = 16
-"""Calls an actor takes at once: an exchange, and beside it drop and the like; items are its own coroutines."""
+"""Calls an actor takes at once: an exchange, and beside it a drop; items are coroutines of its own."""
 
 
 def pool_settings(teacher: TeacherSettings) -> PoolSettings:

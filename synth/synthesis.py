@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.errors import DataError
-from cluster.ledger import Ledger, read_ledger
 from cluster.lease import Lease
+from cluster.ledger import Ledger, read_ledger
 from cluster.pool import Pool
 from cluster.progress import Progress
 from cluster.storage import Store
@@ -91,7 +91,7 @@ async def _synthesize(order: Order) -> Result:
 
 
 def read_past(store: Store) -> Past:
-    """Read from the ledger which items are settled, with their accepted rows, and which calls are answered."""
+    """Read from the ledger which items are settled, with accepted rows, and which calls are answered."""
     settled: dict[str, list[Candidate]] = {}
     prepared: dict[str, Reply] = {}
     columns = ("status", "labels", "text_hash", "text", "reason", "prompt_tokens", "reply_tokens")
@@ -141,7 +141,9 @@ def _check_capacity(order: Order, method: Method, sources: Sources) -> None:
     ]
     if poor:
         raise DataError(
-            "too few documents can be retrieved for " + "; ".join(poor) + ". Add seeds for these labels, widen "
+            "too few documents can be retrieved for "
+            + "; ".join(poor)
+            + ". Add seeds for these labels, widen "
             "method.similarity, raise method.last_rank or method.draws, enlarge the corpus, or lower "
             "targets.rows_per_label"
         )

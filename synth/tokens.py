@@ -36,7 +36,9 @@ class TeacherTokenizer:
         The end of a prompt holds the document and the cue, so it is the first shots that give way
         (published SynthesizRR code: truncation on the left).
         """
-        ids: list[int] = self.inner(self.as_text(prompt), add_special_tokens=isinstance(prompt, str))["input_ids"]
+        ids: list[int] = self.inner(self.as_text(prompt), add_special_tokens=isinstance(prompt, str))[
+            "input_ids"
+        ]
         if room < 1:
             raise ModelError(f"model {self.model}: method.sampling.max_tokens leaves no room for a prompt")
         return ids[-room:]

@@ -65,7 +65,7 @@ class Worker:
         return self._engine.revision
 
     async def exchange(self, items: Sequence[Item | Call], hurry: bool = False) -> Outcome:
-        """Take items in and return what is finished, at the latest after one beat; at once when in a hurry."""
+        """Take items in; return what is finished, after one beat at the latest, at once in a hurry."""
         for item in items:
             self._tasks[item.id] = asyncio.create_task(self._work(item))
         if not hurry and not self._finished.is_set():

@@ -1,4 +1,4 @@
-"""FewGen: ask for a text of a label, with 0 to 32 gold texts of that label as shots (2405.10040, section 4)."""
+"""FewGen: ask for a text of a label, with 0 to 32 gold texts of it as shots (2405.10040, section 4)."""
 
 import random
 from collections.abc import Iterator

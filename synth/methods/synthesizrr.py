@@ -1,4 +1,4 @@
-"""SynthesizRR: retrieve documents for every seed, let the teacher rewrite each for the seed's label (2405.10040).
+"""SynthesizRR: retrieve documents for a seed, let the teacher rewrite each for its label (2405.10040).
 
 Fetched ranks 1-50 per seed; RetrICL turns the first two into shots (document, seed text) and rewrites the
 rest; Non-RetrICL shows gold texts only; zero-shot shows nothing.
@@ -6,7 +6,7 @@ rest; Non-RetrICL shows gold texts only; zero-shot shows nothing.
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
@@ -190,7 +190,9 @@ class SynthesizRR(Method):
 
     def _shot_pool(self, sources: Sources) -> dict[str, list[Shot]]:
         if self.settings.variant == "non_retricl":
-            return {label: [Shot(s.id, s.text) for s in self.task.seeds_of(label)] for label in self.task.labels}
+            return {
+                label: [Shot(s.id, s.text) for s in self.task.seeds_of(label)] for label in self.task.labels
+            }
         band = self.settings.shot_similarity or self.settings.similarity or _band(sources)
         pools = self._candidates(sources, range(1, self.settings.shot_ranks + 1), band)
         return {
@@ -216,8 +218,8 @@ class SynthesizRR(Method):
         return pools
 
     def _draw_shots(self, pool: list[Shot], chosen: Candidate, round: int, draw: int) -> tuple[Shot, ...]:
-        # The published code leaves out only the row itself; a shot of the very document would give it away too.
-        own = {f"{shot.id}" for shot in pool if shot.id.endswith(f"/{chosen.document.id}")} | {chosen.seed.id}
+        # The published code leaves out only the row itself; a shot of the very document gives it away too.
+        own = {shot.id for shot in pool if shot.id.endswith(f"/{chosen.document.id}")} | {chosen.seed.id}
         others = [shot for shot in pool if shot.id not in own]
         # Drawn anew for every prompt from the same label, as the published code does, but seeded.
         rng = random.Random(digest([self.plan_key, round, draw, chosen.seed.id, chosen.document.id]))
@@ -238,5 +240,5 @@ def _band(sources: Sources) -> tuple[float, float]:
     return row["low"], row["high"]
 
 
-def _columns(rows: list[tuple[object, ...]], names: "tuple[str, ...] | list[str]") -> dict[str, list[object]]:
+def _columns(rows: Sequence[tuple[object, ...]], names: Sequence[str]) -> dict[str, list[object]]:
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}

@@ -10,7 +10,7 @@ from synth.teachers.vllm_backend import VllmSettings
 
 
 class AutoSettings(TeacherSettings):
-    """Chooses the backend by what is installed; take `vllm` or `transformers` for that backend's own settings."""
+    """Chooses the backend by what is installed; name `vllm` or `transformers` to use its own settings."""
 
     backend: Literal["auto"] = "auto"
 

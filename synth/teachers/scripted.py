@@ -1,4 +1,4 @@
-"""A teacher without a model: deterministic, instant, able to misbehave on demand. For tests and rehearsals."""
+"""A teacher without a model: deterministic, instant, misbehaving on demand. For tests and rehearsals."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ REFUSALS = ("I'm sorry, but I can't help with that.", "As an AI language model, 
 
 
 class ScriptedSettings(TeacherSettings):
-    """A rehearsal teacher. Rates are shares of prompts, decided by the prompt and so the same in every run."""
+    """A rehearsal teacher. Rates are shares of prompts, decided by prompt and item: the same in every run."""
 
     backend: Literal["scripted"] = "scripted"
     model: str = "scripted"

@@ -127,8 +127,7 @@ class BatchedEngine:
             output = self._model.generate(**padded.to(self._model.device), **self._arguments(sampling))
         width = padded["input_ids"].shape[1]
         return [
-            self._reply(row, request)
-            for row, request in zip(output[:, width:].tolist(), batch, strict=True)
+            self._reply(row, request) for row, request in zip(output[:, width:].tolist(), batch, strict=True)
         ]
 
     def _arguments(self, sampling: Sampling) -> dict[str, Any]:

@@ -19,7 +19,9 @@ def write_recipe(folder: Path, run: str, rows: int, seeds: int = 0, **teacher: A
     task: dict[str, Any] = {"name": "toy", "instruction": "Tell the topics apart.", "labels": LABELS}
     if seeds:
         lines = [
-            {"text": f"seed {number} of {label}", "label": label} for label in LABELS for number in range(seeds)
+            {"text": f"seed {number} of {label}", "label": label}
+            for label in LABELS
+            for number in range(seeds)
         ]
         (folder / "seeds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         task["seeds"] = str(folder / "seeds.jsonl")
@@ -28,7 +30,8 @@ def write_recipe(folder: Path, run: str, rows: int, seeds: int = 0, **teacher: A
         "store": str(folder / "store"),
         "task": task,
         "method": {"name": "fewgen", "shots": 1 if seeds else 0},
-        "teacher": {"backend": "scripted", "refuse": 0.1, "empty": 0.05, "repeat": 0.05, "cut_off": 0.1} | teacher,
+        "teacher": {"backend": "scripted", "refuse": 0.1, "empty": 0.05, "repeat": 0.05, "cut_off": 0.1}
+        | teacher,
         "targets": {"rows_per_label": rows},
     }
     path = folder / f"{run}.yaml"

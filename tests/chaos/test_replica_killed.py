@@ -63,17 +63,17 @@ def test_dataset_is_the_same_when_replicas_die(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("misdeed", "reason"),
     [
-        ({"die_on": "seed 7 of sports"}, "its replica was lost"),
-        ({"hang_on": "seed 7 of sports", "hang_timeout": 5}, "no sign of life"),
-        ({"stall_on": "seed 7 of sports", "item_timeout": 1}, "no reply within"),
-        ({"raise_on": "seed 7 of sports"}, "the script says: fail"),
+        ({"die_on": "seed 3 of sports"}, "its replica was lost"),
+        ({"hang_on": "seed 3 of sports", "hang_timeout": 5}, "no sign of life"),
+        ({"stall_on": "seed 3 of sports", "item_timeout": 1}, "no reply within"),
+        ({"raise_on": "seed 3 of sports"}, "the script says: fail"),
     ],
     ids=["die", "hang", "stall", "raise"],
 )
 def test_poison_is_set_aside_and_no_innocent_with_it(
     tmp_path: Path, misdeed: dict[str, object], reason: str
 ) -> None:
-    recipe = write_recipe(tmp_path, "poisoned", 30, seeds=15, replicas=1, **misdeed)
+    recipe = write_recipe(tmp_path, "poisoned", 30, seeds=18, replicas=1, **misdeed)
     assert run(recipe) == 0
     store = LocalStore(tmp_path / "store" / "poisoned")
     from cluster.ledger import read_ledger
@@ -82,7 +82,7 @@ def test_poison_is_set_aside_and_no_innocent_with_it(
     failed = [row for row in rows if row["status"] == "failed"]
     assert failed
     assert all(reason in row["reason"] for row in failed)
-    seed = next(s.id for s in check(load_recipe(recipe)).task.seeds if s.text == "seed 7 of sports")
+    seed = next(s.id for s in check(load_recipe(recipe)).task.seeds if s.text == "seed 3 of sports")
     assert {row["item_id"] for row in failed} == {
         row["item_id"] for row in rows if seed in (row["shot_ids"] or [])
     }

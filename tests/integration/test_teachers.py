@@ -40,7 +40,9 @@ async def check_contract(engine: Engine) -> None:
     began = time.monotonic()
     alone = [await engine.generate(f"{counting} {n}", Sampling(0.9, 0.9, 16), n) for n in range(3)]
     middle = time.monotonic()
-    together = await asyncio.gather(*(engine.generate(f"{counting} {n}", Sampling(0.9, 0.9, 16), n) for n in range(12)))
+    together = await asyncio.gather(
+        *(engine.generate(f"{counting} {n}", Sampling(0.9, 0.9, 16), n) for n in range(12))
+    )
     assert len(alone) + len(together) == 15
     # Four times the requests in less than three times the time: they ran together.
     assert time.monotonic() - middle < 3 * (middle - began)
