@@ -43,9 +43,12 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
-def as_prompt(text: str, cue: str, form: Literal["raw", "chat"]) -> Prompt:
-    """Return a raw continuation that ends with the cue, or one user turn without it."""
-    return f"{text}{cue}" if form == "raw" else (Message("user", text.rstrip()),)
+def chat(shots: Sequence[tuple[str, str]], request: str) -> tuple[Message, ...]:
+    """Return a chat prompt: (request, answer) pairs as earlier turns, then the request to answer."""
+    turns = [
+        turn for asked, answer in shots for turn in (Message("user", asked), Message("assistant", answer))
+    ]
+    return (*turns, Message("user", request))
 
 
 def as_text(prompt: Prompt) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 from cluster.errors import SettingsError
 from cluster.settings import digest
 from synth.method import Feedback, Generate, Method, MethodSettings, Sources
-from synth.prompting import as_prompt, read_reply, render, stops, task_values
+from synth.prompting import chat, read_reply, render, stops, task_values
 from synth.records import Example, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Task
 
@@ -77,8 +77,10 @@ class FewGen(Method):
         return read_reply(reply, item.labels[0], [header], self.settings.pieces)
 
     def prompt(self, item: Item) -> Prompt:
-        """Return the prompt of an item."""
+        """Return the prompt of an item; as a chat, every shot is an earlier turn."""
         values = task_values(self.task.settings, self.task.verbalizer(item.labels[0]))
         ask = render(self.settings.instruction, **values)
+        if self.settings.render == "chat":
+            return chat([(ask, shot.text) for shot in item.shots], ask)
         text = render(PROMPT, ask=ask, shots=[shot.text for shot in item.shots], **values)
-        return as_prompt(f"{text}\n", f"{values['text_type']}:", self.settings.render)
+        return f"{text}\n{self.task.settings.text_type}:"

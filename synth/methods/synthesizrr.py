@@ -17,7 +17,7 @@ from pydantic import Field
 from cluster.errors import SettingsError
 from cluster.settings import digest
 from synth.method import Feedback, Generate, Method, MethodSettings, Sources, Tokenizer, Tools
-from synth.prompting import as_prompt, read_reply, render, stops, task_values
+from synth.prompting import chat, read_reply, render, stops, task_values
 from synth.records import Example, Grounding, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Gold, Task
 
@@ -173,12 +173,20 @@ class SynthesizRR(Method):
         return read_reply(reply, item.labels[0], self._headers, self.settings.pieces)
 
     def prompt(self, item: Item) -> Prompt:
-        """Return the prompt of an item."""
-        values = task_values(self.task.settings, self.task.verbalizer(item.labels[0]))
+        """Return the prompt of an item; as a chat, every shot is an earlier turn."""
+        settings = self.task.settings
+        values = task_values(settings, self.task.verbalizer(item.labels[0]))
         ask = render(self.settings.rewrite, **values)
+        document = item.documents[0].text
+        if self.settings.render == "chat":
+            turns = [(self._request(shot.document, ask), shot.text) for shot in item.shots]
+            return chat(turns, self._request(document, ask))
         shots = [{"text": shot.text, "document": shot.document} for shot in item.shots]
-        text = render(PROMPT, ask=ask, shots=shots, document=item.documents[0].text, **values)
-        return as_prompt(f"{text}\n", f"{values['text_type']}:", self.settings.render)
+        text = render(PROMPT, ask=ask, shots=shots, document=document, **values)
+        return f"{text}\n{settings.text_type}:"
+
+    def _request(self, document: str | None, ask: str) -> str:
+        return f"{self.task.settings.document_type}: {document}\n\n{ask}" if document else ask
 
     def _inputs(self, sources: Sources) -> dict[str, list[Candidate]]:
         first = 1 if self.settings.variant == "non_retricl" else self.settings.shot_ranks + 1

@@ -13,6 +13,9 @@ from ray.cluster_utils import Cluster
 
 from tests.chaos.runs import dataset, events, item_parts, metrics, write_recipe
 
+# Ray leaves sockets of its own to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
 KILLS = 20
 ROWS = 120
 
@@ -23,7 +26,7 @@ def address() -> Iterator[str]:
     cluster = Cluster(
         initialize_head=True,
         shutdown_at_exit=False,
-        head_node_args={"num_cpus": 2, "object_store_memory": 100 * 2**20},
+        head_node_args={"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": False},
     )
     yield cluster.address
     cluster.shutdown()

@@ -120,7 +120,7 @@ def training(rows: pa.Table, settings: StudentSettings) -> Training:
 
 def kill_a_worker(folder: Path) -> None:
     """Kill a training process of this test's own Ray as soon as there is a checkpoint."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         if list(folder.rglob("training.pt")) and list(folder.rglob("checkpoint_manager_snapshot.json")):
             for process in psutil.Process(os.getpid()).children(recursive=True):

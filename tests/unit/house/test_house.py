@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("cluster", "jobs", "retrieval", "synth", "training")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DRAWERS = {"utils", "util", "common", "helpers", "misc"}
 LIGHT = ("jobs.cli", "synth.task", "synth.records", "synth.method", "cluster.settings", "cluster.errors")
 HEAVY = ("ray", "torch", "vllm", "faiss", "transformers")
@@ -100,6 +101,13 @@ def test_every_module_imports(name: str) -> None:
     importlib.import_module(name)
 
 
+def test_the_contract_for_training_names_every_module_of_synth() -> None:
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    (contract,) = [each for each in contracts if each.get("source_modules") == ["training"]]
+    modules = {f"synth.{path.stem}" for path in (ROOT / "synth").iterdir() if path.stem[0] not in "_."}
+    assert set(contract["forbidden_modules"]) == modules - {"synth.task", "synth.records"}
+
+
 def test_light_modules_leave_the_heavy_libraries_alone() -> None:
     code = f"import sys, {', '.join(LIGHT)}; print(*[name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -107,7 +115,6 @@ def test_light_modules_leave_the_heavy_libraries_alone() -> None:
 
 
 def test_the_changelog_names_the_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest, "CHANGELOG.md: no heading of the form ## [version]"
-    assert newest.group(1) == version
+    assert newest.group(1) == PYPROJECT["project"]["version"]
