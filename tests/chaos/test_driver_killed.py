@@ -14,7 +14,9 @@ from ray.cluster_utils import Cluster
 from tests.chaos.runs import dataset, events, item_parts, metrics, write_recipe
 
 # Ray leaves sockets of its own to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 KILLS = 20
 ROWS = 120
