@@ -52,13 +52,14 @@ async def check_contract(engine: Engine) -> None:
 
 @pytest.mark.timeout(240)
 async def test_transformers_keeps_the_engine_contract() -> None:
-    await check_backend(TransformersSettings(model=MODEL, batch_size=12))
+    await check_backend(TransformersSettings(model=MODEL, batch_size=12, dtype="float32"))
 
 
 @needs_vllm
 @pytest.mark.timeout(240)
 async def test_vllm_keeps_the_engine_contract() -> None:
-    await check_backend(VllmSettings(model=MODEL))
+    # In bfloat16 the first token of the chat is a near-tie that the CPU build decides for a French poem.
+    await check_backend(VllmSettings(model=MODEL, dtype="float32"))
 
 
 @needs_vllm
