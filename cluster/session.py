@@ -37,6 +37,7 @@ def connected(address: str | None) -> Iterator[None]:
     """Connect to the cluster at address, to the one this job runs in, or to a new one on this machine."""
     prepare_environment()
     import ray
+    from ray.exceptions import AuthenticationError
 
     if ray.is_initialized():
         yield
@@ -52,7 +53,7 @@ def connected(address: str | None) -> Iterator[None]:
             configure_logging=True,
             runtime_env=None if local or _in_job() else _code(),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         raise UserError(
             f"--address {address or os.environ.get('RAY_ADDRESS')}: no Ray cluster could be joined "
             f"({str(error).splitlines()[0]}); check the address and RAY_AUTH_TOKEN"
@@ -66,6 +67,7 @@ def connected(address: str | None) -> Iterator[None]:
 def submit(address: str, module: str, arguments: Sequence[str]) -> int:
     """Send `python -m module arguments` to a job server, follow its output, return its exit code."""
     prepare_environment()
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:
@@ -73,6 +75,11 @@ def submit(address: str, module: str, arguments: Sequence[str]) -> int:
         job = client.submit_job(
             entrypoint=shlex.join(["python", "-m", module, *arguments]), runtime_env=_code()
         )
+    except AuthenticationError as error:
+        raise UserError(
+            f"--submit {address}: the job server refuses the token; set RAY_AUTH_TOKEN, or "
+            "RAY_AUTH_TOKEN_PATH, to the cluster's"
+        ) from error
     except (ConnectionError, RuntimeError) as error:
         raise UserError(f"--submit {address}: {str(error).splitlines()[0]}") from error
     print(f"submitted {job} to {address}", file=sys.stderr)
