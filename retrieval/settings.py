@@ -12,7 +12,7 @@ MINILM_BAND = (0.3, 0.95)
 """Cosines between which a document is near a MiniLM query, but no copy of it.
 
 Measured on DBpedia-14 (140 seeds, 3,500 abstracts, ranks 1-50): of the hits around 0.25 every second has its
-seed's label, around 0.30 64 %, 0.35 75 %, 0.40 88 %, from 0.45 on over 95 %; too few reach 0.40 to ask for it.
+seed's label, around 0.30 64 %, 0.35 75 %, 0.40 88 %, from 0.45 on over 95 %; few hits reach 0.40.
 """
 
 

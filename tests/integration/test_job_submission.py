@@ -42,6 +42,7 @@ def head() -> Iterator[Head]:
     """A head of its own ports, folder and token, as a user starts one."""
     gcs, dashboard, agent, agent_grpc, metrics, client = free_ports(6)
     environment = os.environ | {
+        "OMP_NUM_THREADS": "2",
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),

@@ -1,0 +1,78 @@
+"""What the README shows is what the code takes."""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cluster.settings import validate
+from jobs.recipe import Recipe
+from synth.method import Feedback, Generate, Method, MethodSettings, Sources
+from synth.prompting import chat, read_reply
+from synth.records import Example, Item, Prompt, Rejection, Reply, Sampling, Shot, make_item
+from synth.task import Task, load_task
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def own_task(folder: Path) -> Task:
+    task = yaml.safe_load(blocks("yaml")[0])
+    (folder / "seeds.jsonl").write_text('{"text": "Charged twice.", "label": "billing"}\n')
+    (folder / "test.jsonl").write_text('{"text": "Never came.", "label": "delivery"}\n')
+    (folder / "task.yaml").write_text(yaml.safe_dump(task))
+    return load_task(folder / "task.yaml", folder)
+
+
+def test_the_task_and_the_recipe_for_own_labels_are_valid(tmp_path: Path) -> None:
+    assert list(own_task(tmp_path).labels) == ["billing", "delivery"]
+    recipe = validate(Recipe, yaml.safe_load(blocks("yaml")[1]), "README.md")
+    assert recipe.method.name == "synthesizrr"
+    assert recipe.teacher.backend == "vllm"
+
+
+async def test_the_method_in_the_readme_works(tmp_path: Path) -> None:
+    parts = (
+        Task,
+        Method,
+        MethodSettings,
+        Item,
+        Example,
+        Rejection,
+        Shot,
+        make_item,
+        chat,
+        read_reply,
+        product,
+    )
+    space: dict[str, Any] = {part.__name__: part for part in parts}
+    space |= {"Sources": Sources, "Feedback": Feedback, "Generate": Generate, "Iterator": Iterator}
+    space["Literal"] = Literal
+    exec(blocks("python")[1], space)
+
+    async def generate(prompt: Prompt, sampling: Sampling) -> Reply:
+        return Reply("They charged me two times.", "stop", 9, 6)
+
+    method: Method = space["ParaphraseSettings"]().build(own_task(tmp_path))
+    items = list(method.plan({}, 0, {}))
+    assert len({item.id for item in items}) == len(items) == 10
+    assert await method.examples(items[0], generate) == [
+        Example({"text": "They charged me two times."}, "billing")
+    ]
+
+
+def test_the_tree_names_every_folder() -> None:
+    tree = README.split("## The house")[1]
+    packages = {path.parent.relative_to(ROOT) for path in ROOT.glob("[cjrst]*/**/__init__.py")}
+    shown = {folder for folder in packages if folder.parts[0] != "tests"}
+    assert len(shown) >= 9
+    for folder in shown | {Path("infra"), Path("tests"), Path("benchmarks")}:
+        assert f"{folder.name}/" in tree, folder
