@@ -1,8 +1,8 @@
 """The replica pool: replicas pull small lots of work and push finished rows back; any of them may die.
 
-A replica is a Ray actor with `load()`, `exchange(items)`, `drop()` and `stop()`. One exchange hands items
-over and returns, as soon as something is finished or a beat has passed, what is finished: so it is pull,
-push and heartbeat in one.
+A replica is a Ray actor with `load()`, which returns its node, `exchange(items)`, `drop()` and `stop()`. One
+exchange hands items over and returns, as soon as something is finished or a beat has passed, what is
+finished: so it is pull, push and heartbeat in one.
 """
 
 import asyncio
@@ -149,7 +149,8 @@ class Pool:
             await asyncio.sleep(min(2.0 * attempt, 30))
             replica = self._start(index)
             try:
-                if not await _loaded(replica, source):
+                node = await _loaded(replica, source)
+                if node is None:
                     _kill(replica)
                     return None
             except (ray.exceptions.RayError, TimeoutError, NightshiftError) as error:
@@ -158,7 +159,7 @@ class Pool:
                 self._report("replica_failed_to_start", replica=index, reason=_first_line(error))
                 continue
             self._replicas[index] = replica
-            self._report("replica_ready", replica=index)
+            self._report("replica_ready", replica=index, node=node)
             return replica
         raise TooManyFailures(
             f"teacher: replica {index} failed to start {START_ATTEMPTS} times; last: {_first_line(cause)}"
@@ -171,20 +172,19 @@ class Pool:
         self._report("replica_lost", replica=index, reason=reason)
 
 
-async def _loaded(replica: Any, source: Source) -> bool:
-    """Wait for a replica to load; False when the source was done before it (others did the work)."""
+async def _loaded(replica: Any, source: Source) -> str | None:
+    """Wait for a replica to load and return its node; None when the others were done before it."""
     loading = asyncio.ensure_future(_answer(replica.load.remote()))
     deadline = asyncio.get_running_loop().time() + START_TIMEOUT
     while not loading.done():
         await asyncio.wait({loading}, timeout=1)
         if source.done():
             loading.cancel()
-            return False
+            return None
         if asyncio.get_running_loop().time() > deadline:
             loading.cancel()
             raise TimeoutError(f"not loaded after {START_TIMEOUT:.0f} s")
-    loading.result()
-    return True
+    return str(loading.result())
 
 
 async def _answer(reference: Any) -> Any:

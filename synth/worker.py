@@ -59,10 +59,12 @@ class Worker:
         self._finished = asyncio.Event()
 
     async def load(self) -> str:
-        """Load the engine and return the teacher's revision."""
+        """Load the engine and return the id of the node that it runs on."""
+        import ray
+
         self._engine = await self._assignment.teacher.engine()
         self._author = Author(self._author.method, self._author.teacher, self._engine.revision)
-        return self._engine.revision
+        return str(ray.get_runtime_context().get_node_id())
 
     async def exchange(self, items: Sequence[Item | Call], hurry: bool = False) -> Outcome:
         """Take items in; return what is finished, after one beat at the latest, at once in a hurry."""
