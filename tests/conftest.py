@@ -8,7 +8,8 @@ import pytest
 
 os.environ.update(
     HF_HUB_OFFLINE="1",
-    OMP_NUM_THREADS="1",
+    OMP_NUM_THREADS="2",
+    OMP_WAIT_POLICY="PASSIVE",
     RAY_AUTH_MODE="disabled",
     RAY_DATA_USE_DATASOURCE_V2="0",
     RAY_USAGE_STATS_ENABLED="0",

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def empty_corpus(folder: Path) -> str:
     return str(path)
 
 
+def small_corpus(folder: Path) -> str:
+    """Return a corpus of the demo's first 200 documents."""
+    with gzip.open(DEMO.parent / "demo" / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+        (folder / "corpus.jsonl").write_text("".join(islice(lines, 200)), encoding="utf-8")
+    return str(folder / "corpus.jsonl")
+
+
 def a_file(folder: Path) -> str:
     """Return a store that lies below a file, which nobody can write."""
     path = folder / "file"
@@ -79,7 +87,7 @@ CASES: dict[str, tuple[Any, list[str]]] = {
     ),
     "unwritable store": (lambda f: {"store": a_file(f)}, ["file/store", "--set store"]),
     "too few documents": (
-        lambda _: {"targets__rows_per_label": 100_000},
+        lambda f: {"targets__rows_per_label": 100_000, "corpus__path": small_corpus(f)},
         ["too few documents", "Album", "targets.rows_per_label"],
     ),
 }

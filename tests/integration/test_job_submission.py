@@ -1,6 +1,7 @@
 """The demo's recipe sent to a running Ray head through its job server, with token authentication on."""
 
 import contextlib
+import gzip
 import json
 import os
 import secrets
@@ -11,13 +12,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 RECIPE = "jobs/recipes/demo.yaml"
+DEMO = ROOT / "jobs" / "recipes" / "demo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,27 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
     pytest.fail(f"nobody listens on port {port}")
 
 
-def changes(store: Path) -> list[str]:
-    """Return what makes the demo short: a scripted teacher, three rows a label, one epoch."""
-    student = "[{name: minilm, preset: minilm, epochs: 1}]"
-    made = [f"store={store}", "teacher.backend=scripted", "targets.rows_per_label=3", f"students={student}"]
-    return [word for change in made for word in ("--set", change)]
+def changes(folder: Path) -> list[str]:
+    """Return what makes the demo short: fewer documents and gold rows, a scripted teacher, one epoch."""
+    task = yaml.safe_load((DEMO / "task.yaml").read_text())
+    task |= {"seeds": str(DEMO / "seeds.jsonl"), "test": first(DEMO / "test.jsonl.gz", 56, folder)}
+    (folder / "task.yaml").write_text(yaml.safe_dump(task))
+    made = {
+        "store": folder / "runs",
+        "task": folder / "task.yaml",
+        "corpus.path": first(DEMO / "corpus.jsonl.gz", 700, folder),
+        "teacher.backend": "scripted",
+        "targets.rows_per_label": 3,
+        "students": "[{name: minilm, preset: minilm, epochs: 1}]",
+    }
+    return [word for key, value in made.items() for word in ("--set", f"{key}={value}")]
+
+
+def first(source: Path, rows: int, folder: Path) -> str:
+    """Copy the first rows of a gzipped JSONL file."""
+    with gzip.open(source, "rt", encoding="utf-8") as lines:
+        (folder / source.stem).write_text("".join(islice(lines, rows)), encoding="utf-8")
+    return str(folder / source.stem)
 
 
 def command(head: Head, *words: str) -> subprocess.CompletedProcess[str]:
@@ -99,7 +119,7 @@ def test_a_submitted_job_does_what_the_command_does(head: Head, tmp_path: Path) 
         head, str(BIN / "ray"), "job", "submit", "--address", head.jobs, "--working-dir", ".", "--", *job
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    run = tmp_path / "demo"
+    run = tmp_path / "runs" / "demo"
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["dataset"]["rows"] == 3 * 14
     assert set(metrics["students"]) == {"minilm", "minilm-seeds-only"}

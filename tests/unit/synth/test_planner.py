@@ -1,0 +1,155 @@
+"""The planner: whatever the timing and the crashes, the rows kept are those of one walk of the plan."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count, cycle, islice
+from math import ceil
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synth.planner import Planner
+from synth.quota import Candidate, Quota
+from synth.records import Item, make_item
+
+Rows = tuple[Candidate, ...]
+Kept = list[tuple[int, Candidate]]
+FOREVER = 1e6
+
+
+@dataclass(frozen=True)
+class World:
+    """A plan with the rows that each of its items gives, and what is asked of it."""
+
+    targets: Mapping[str, int]
+    plan: Sequence[Item]
+    replies: Sequence[Rows]
+    ceiling: float
+
+    def curated(self, settled: Mapping[str, Rows]) -> Kept:
+        """Judge the rows of the settled items in plan order, as curation does."""
+        quota = Quota(self.targets)
+        rows = [(item.position, row) for item in self.plan for row in settled.get(item.id, ())]
+        return [pair for pair in rows if quota.judge(pair[1]) == "kept"]
+
+    def oracle(self) -> tuple[Kept, Quota, Counter[str]]:
+        """Walk the plan, all of it settled; take an item while a label of it is open."""
+        taken, quota, kept = Counter[str](), Quota(self.targets), Kept()
+        for item in self.plan:
+            if any(self.is_open(label, taken, quota) for label in item.labels):
+                rows = self.replies[item.position]
+                kept += [(item.position, row) for row in rows if quota.judge(row) == "kept"]
+                taken.update(item.labels)
+        return kept, quota, taken
+
+    def is_open(self, label: str, taken: Counter[str], quota: Quota) -> bool:
+        return not quota.full(label) and taken[label] < ceil(self.targets[label] * self.ceiling)
+
+
+@dataclass
+class Night:
+    """One run of a world: replicas that answer in any order, and a driver that may be killed."""
+
+    world: World
+    random: Random
+    in_flight: int
+    crashes: int
+    settled: dict[str, Rows] = field(default_factory=dict)
+
+    def sit(self) -> Planner:
+        """Work until the planner is done, from the ledger again after every crash."""
+        planner, aloft, drawn = self.start()
+        while not planner.done():
+            hungry = len(aloft) < self.in_flight and (not aloft or self.random.random() < 0.6)
+            item = planner.next_item() if hungry else None
+            if item is not None:
+                assert item.id not in self.settled, "a settled item is drawn again"
+                assert item.id not in drawn, "an item is drawn twice in one sitting"
+                drawn.add(item.id)
+                aloft.append(item)
+            elif aloft:
+                done = aloft.pop(self.random.randrange(len(aloft)))
+                self.settled[done.id] = self.world.replies[done.position]
+                planner.settle(done.id, self.settled[done.id])
+            else:
+                assert planner.done(), "nothing to draw, nothing under way, and yet not done"
+            assert planner.in_flight == len(aloft)
+            if self.crashes and self.random.random() < 0.1:
+                self.crashes -= 1
+                planner, aloft, drawn = self.start()
+        return planner
+
+    def start(self) -> tuple[Planner, list[Item], set[str]]:
+        world = self.world
+        planner = Planner(iter(world.plan), world.targets, dict(self.settled), world.ceiling)
+        planner.catch_up()
+        return planner, [], set()
+
+
+@st.composite
+def worlds(draw: st.DrawFn, several: bool) -> World:
+    """Any labels, targets, turns and ceiling; replies give no row, one or two, some of them duplicates.
+
+    With several labels in every item, as Incubator has them, all labels have the same target.
+    """
+    labels = "abcd"[: draw(st.integers(1, 4))]
+    level = draw(st.integers(1, 8))
+    targets = {label: level if several else draw(st.integers(1, 8)) for label in labels}
+    turns = draw(st.permutations([*labels, *draw(st.lists(st.sampled_from(labels), max_size=5))]))
+    random, fresh = Random(draw(st.integers(0, 2**32))), count(100)
+    refused, twins = draw(st.sampled_from([0.0, 0.3, 0.9])), draw(st.sampled_from([0.0, 0.3]))
+    plan, replies = [], []
+    for position, turn in enumerate(islice(cycle(turns), draw(st.integers(0, 60)))):
+        mine = tuple(labels) if several else (turn,)
+        plan.append(make_item("key", 0, position, mine, draw=position))
+        pieces = [
+            label for label in mine for _ in range(random.choice([1, 1, 2])) if random.random() >= refused
+        ]
+        hashes = [random.randrange(6) if random.random() < twins else next(fresh) for _ in pieces]
+        replies.append(tuple(Candidate((label,), text) for label, text in zip(pieces, hashes, strict=True)))
+    return World(targets, plan, replies, draw(st.sampled_from([1.0, 1.3, 2.5, FOREVER])))
+
+
+SEEDS = st.integers(0, 2**32)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    world=worlds(several=False) | worlds(several=True),
+    seed=SEEDS,
+    width=st.integers(1, 12),
+    crashes=st.integers(0, 4),
+)
+def test_the_rows_kept_are_the_oracles_whatever_the_order_of_completion_and_the_crashes(
+    world: World, seed: int, width: int, crashes: int
+) -> None:
+    night = Night(world, Random(seed), width, crashes)
+    planner = night.sit()
+    expected, quota, _ = world.oracle()
+    assert world.curated(night.settled) == expected
+    assert planner.quota.kept == quota.kept
+    assert set(planner.short()) == {label for label in world.targets if not quota.full(label)}
+
+
+@settings(max_examples=100, deadline=None)
+@given(world=worlds(several=False) | worlds(several=True), seed=SEEDS, more=st.integers(1, 9))
+def test_a_run_that_is_extended_keeps_the_rows_of_one_that_asked_for_as_much_at_once(
+    world: World, seed: int, more: int
+) -> None:
+    night = Night(world, Random(seed), 5, 1)
+    night.sit()
+    night.world = replace(world, targets={label: target + more for label, target in world.targets.items()})
+    night.sit()
+    assert night.world.curated(night.settled) == night.world.oracle()[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(world=worlds(several=False) | worlds(several=True))
+def test_one_at_a_time_nothing_is_drawn_that_the_oracle_does_not_take(world: World) -> None:
+    night = Night(world, Random(0), 1, 0)
+    planner = night.sit()
+    taken = world.oracle()[2]
+    drawn = Counter(label for item in world.plan if item.id in night.settled for label in item.labels)
+    assert (drawn, planner.in_flight) == (taken, 0)

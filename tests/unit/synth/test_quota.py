@@ -1,0 +1,157 @@
+"""Quotas, and the planner's ceilings, over-draw and reasons, on hand-made plans."""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from random import Random
+
+import pytest
+
+from synth.planner import Planner
+from synth.quota import Candidate, Quota
+from synth.records import Item, make_item
+
+
+def row(text: int, *labels: str) -> Candidate:
+    return Candidate(labels or ("a",), text)
+
+
+def endless(*labels: str) -> Iterator[Item]:
+    """One label per item, in turn."""
+    for position in count():
+        yield make_item("key", 0, position, (labels[position % len(labels)],), draw=position)
+
+
+def drawn(planner: Planner, most: int = 1000) -> list[Item]:
+    """All items that the planner gives out now."""
+    items: list[Item] = []
+    while len(items) < most and (item := planner.next_item()) is not None:
+        items.append(item)
+    return items
+
+
+def test_first_rows_fill_a_label_and_later_ones_are_over_its_target() -> None:
+    quota = Quota({"a": 2, "b": 1})
+    assert [quota.judge(row(n)) for n in range(3)] == ["kept", "kept", "over_target"]
+    assert (quota.kept, quota.full("a"), quota.filled(["a", "b"])) == ({"a": 2, "b": 0}, True, False)
+
+
+def test_the_first_of_two_equal_texts_is_kept_even_if_their_labels_differ() -> None:
+    quota = Quota({"a": 2, "b": 2})
+    assert [quota.judge(row(7)), quota.judge(row(7, "b")), quota.judge(row(8, "b"))] == [
+        "kept",
+        "duplicate",
+        "kept",
+    ]
+
+
+def test_a_row_over_its_target_does_not_make_a_duplicate_of_another() -> None:
+    quota = Quota({"a": 1, "b": 1})
+    assert [quota.judge(row(1)), quota.judge(row(2)), quota.judge(row(2, "b"))] == [
+        "kept",
+        "over_target",
+        "kept",
+    ]
+
+
+def test_a_row_of_two_labels_is_wanted_while_either_is_not_full_and_counts_for_both() -> None:
+    quota = Quota({"a": 1, "b": 2})
+    assert [quota.judge(row(n, "a", "b")) for n in range(3)] == ["kept", "kept", "over_target"]
+    assert quota.kept == {"a": 2, "b": 2}
+
+
+def test_where_every_row_is_accepted_nothing_is_overdrawn() -> None:
+    planner = Planner(endless("a", "b"), {"a": 5, "b": 9}, {}, 10.0)
+    items = drawn(planner)
+    assert [item.labels[0] for item in items] == ["a", "b"] * 5 + ["b"] * 4
+    for n, item in enumerate(reversed(items)):
+        assert not planner.done()
+        planner.settle(item.id, [row(n, *item.labels)])
+        assert planner.next_item() is None
+    assert (planner.done(), planner.short(), planner.drawn) == (True, {}, 14)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_items_are_drawn_only_up_to_the_rows_lacking_over_the_live_rate_and_one(share: float) -> None:
+    random, target, flying, accepted, settled = Random(5), 40, list[Item](), 0, 0
+    planner = Planner(endless("a"), {"a": target}, {}, 1e6)
+    while not planner.done():
+        flying += (more := drawn(planner, 64 - len(flying)))
+        assert not more or len(flying) <= (target - accepted) * (settled + 1) / (accepted + 1) + 1
+        item = flying.pop(random.randrange(len(flying)))
+        good = random.random() < share
+        accepted, settled = accepted + good, settled + 1
+        planner.settle(item.id, [row(settled)] if good else [])
+    # Measured over 60 random orders: 1.6 times at most with 64 under way, 5.5 times without that limit.
+    assert planner.drawn <= 1.6 * target / share
+
+
+def test_the_ceiling_closes_a_label_and_names_it_while_the_others_go_on() -> None:
+    planner = Planner(endless("bad", "good"), {"bad": 4, "good": 6}, {}, 2.5)
+    for n in range(100):
+        for item in drawn(planner, 3):
+            planner.settle(item.id, [row(n * 10 + item.position, "good")] if item.labels == ("good",) else [])
+    assert planner.done()
+    assert planner.short() == {"bad": "0 of 4 rows from 10 items; the ceiling is 10"}
+    assert (planner.drawn, planner.in_flight) == (16, 0)
+
+
+def test_a_closed_label_is_waited_for_while_items_of_it_are_under_way() -> None:
+    planner = Planner(endless("a"), {"a": 2}, {}, 1.0)
+    first, second = drawn(planner)
+    planner.settle(second.id, [row(2)])
+    assert (planner.done(), planner.quota.kept) == (False, {"a": 0})
+    planner.settle(first.id, [])
+    assert (planner.done(), planner.quota.kept) == (True, {"a": 1})
+
+
+def test_a_plan_that_ends_is_told_by_label() -> None:
+    plan = [item for _, item in zip(range(3), endless("a", "b"), strict=False)]
+    planner = Planner(iter(plan), {"a": 2, "b": 2}, {}, 10.0)
+    for item in drawn(planner):
+        planner.settle(item.id, [row(item.position, *item.labels)])
+    assert planner.next_item() is None
+    assert planner.done()
+    assert planner.short() == {"b": "1 of 2 rows from 1 items; the plan has no more items"}
+
+
+def test_what_an_earlier_sitting_settled_is_recognised_and_not_drawn() -> None:
+    plan = [item for _, item in zip(range(9), endless("a"), strict=False)]
+    settled: dict[str, Sequence[Candidate]] = {plan[0].id: [row(0)], plan[1].id: [], plan[3].id: [row(3)]}
+    planner = Planner(iter(plan), {"a": 3}, settled, 10.0)
+    planner.catch_up()
+    assert [planner.quota.kept["a"], planner.recognised, planner.drawn] == [1, 2, 0]
+    assert drawn(planner, 1) == [plan[2]]
+    planner.settle(plan[2].id, [row(2)])
+    assert (planner.next_item(), planner.done(), planner.recognised) == (None, True, 3)
+
+
+def test_a_gap_that_a_crash_left_is_drawn_even_if_rows_behind_it_seem_to_be_enough() -> None:
+    labels = ["a", "a", "a", "b"]
+    plan = [make_item("key", 0, position, (label,), draw=position) for position, label in enumerate(labels)]
+    settled: dict[str, Sequence[Candidate]] = {plan[2].id: [row(2)], plan[3].id: [row(3, "b")]}
+    planner = Planner(iter(plan), {"a": 1, "b": 1}, settled, 10.0)
+    assert drawn(planner) == [plan[0]]
+    planner.settle(plan[0].id, [])
+    assert (drawn(planner), planner.done()) == ([plan[1]], False)
+    planner.settle(plan[1].id, [])
+    assert (planner.done(), planner.quota.kept) == (True, {"a": 1, "b": 1})
+
+
+@pytest.mark.xfail(strict=True, reason="planner.py: a closed label gets rows of items overdrawn for another")
+def test_rows_of_a_label_that_stalled_do_not_depend_on_the_timing() -> None:
+    labels, targets = ("stalled", "fine"), {"stalled": 1, "fine": 2}
+    plan = [make_item("key", 0, position, labels, draw=position) for position in range(4)]
+    replies = [[], [row(1, "fine")], [row(2, "fine")], [row(9, "stalled")]]
+    kept: list[dict[str, int]] = []
+    # One replica works item by item; another has items 2 and 3 under way at once, and 3 ends first.
+    for width, order in ((1, [0, 1, 2]), (2, [0, 1, 3, 2])):
+        planner, settled = Planner(iter(plan), targets, {}, 2.0), set[int]()
+        while not planner.done():
+            drawn(planner, width)
+            settled.add(order[len(settled)])
+            planner.settle(plan[order[len(settled) - 1]].id, replies[order[len(settled) - 1]])
+        quota = Quota(targets)
+        for position in sorted(settled):
+            _ = [quota.judge(each) for each in replies[position]]
+        kept.append(quota.kept)
+    assert kept[0] == kept[1]

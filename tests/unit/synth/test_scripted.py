@@ -1,0 +1,150 @@
+"""The scripted teacher: the same words in every run, and each misbehaviour as its setting says."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from synth.prompting import chat, read_reply
+from synth.records import Example, Message, Prompt, Rejection, Reply, Sampling
+from synth.teachers.scripted import REFUSALS, ScriptedEngine, ScriptedSettings, Words
+
+PROMPT = "News Article: Clouds came over the ground.\n\nWrite a headline about sport.\nHeadline:"
+MANY = range(400)
+
+
+def ask(settings: ScriptedSettings, prompt: Prompt = PROMPT, seed: int = 0) -> Reply:
+    return asyncio.run(ScriptedEngine(settings).generate(prompt, Sampling(), seed))
+
+
+def ask_often(settings: ScriptedSettings, seeds: Sequence[int] = MANY) -> list[Reply]:
+    """One reply per seed, all calls in flight at once."""
+
+    async def all_of_them() -> list[Reply]:
+        engine = ScriptedEngine(settings)
+        return await asyncio.gather(*(engine.generate(PROMPT, Sampling(), seed) for seed in seeds))
+
+    return asyncio.run(all_of_them())
+
+
+def read(reply: Reply) -> list[str]:
+    outcomes = read_reply(reply, "sport", ["News Article", "Headline"])
+    return [outcome.reason if isinstance(outcome, Rejection) else "ok" for outcome in outcomes]
+
+
+def test_a_prompt_and_seed_get_the_same_reply_from_every_engine() -> None:
+    settings = ScriptedSettings(refuse=0.2, empty=0.2, run_on=0.2, repeat=0.2, cut_off=0.5)
+    assert ask_often(settings) == [ask(settings, seed=seed) for seed in MANY[:40]] + ask_often(settings)[40:]
+    assert len({reply.text for reply in ask_often(ScriptedSettings())}) == len(MANY)
+    assert ask(ScriptedSettings(), PROMPT) != ask(ScriptedSettings(), f"{PROMPT} ")
+
+
+def test_a_reply_has_the_words_asked_for_from_the_prompt_and_true_counts() -> None:
+    reply = ask(ScriptedSettings(words=7))
+    assert len(reply.text.split()) == reply.reply_tokens == 7
+    assert set(reply.text.removesuffix(".").split()) <= set(PROMPT.split())
+    assert (reply.prompt_tokens, reply.finish_reason) == (len(PROMPT.split()), "stop")
+    assert read(reply) == ["ok"]
+
+
+def test_a_chat_and_an_empty_prompt_are_answered_too() -> None:
+    assert read(ask(ScriptedSettings(), (Message("user", "Write a headline about sport."),))) == ["ok"]
+    assert ask(ScriptedSettings(words=2), "").text == "text text."
+
+
+@pytest.mark.parametrize("kind", ["refuse", "empty", "run_on", "cut_off", "repeat"])
+def test_a_share_of_one_is_every_reply_and_of_none_is_no_reply(kind: str) -> None:
+    always = ask_often(ScriptedSettings.model_validate({kind: 1}))
+    texts, seen = {reply.text for reply in always}, [read(reply) for reply in always]
+    told = {"refuse": ["refusal"], "empty": ["empty"], "run_on": ["ok", "run_on"], "cut_off": ["cut_off"]}
+    assert seen == [told.get(kind, ["ok"])] * len(MANY)
+    assert (texts == set(REFUSALS)) == (kind == "refuse")
+    assert (len(texts) == 1) == (kind in {"empty", "repeat"})
+    never = [read(reply) for reply in ask_often(ScriptedSettings())]
+    assert never == [["ok"]] * len(MANY)
+
+
+def test_shares_stand_side_by_side_and_are_met() -> None:
+    settings = ScriptedSettings(refuse=0.25, empty=0.25, run_on=0.25)
+    seen = [read(reply) for reply in ask_often(settings)]
+    shares = [seen.count(kind) / len(MANY) for kind in (["refusal"], ["empty"], ["ok", "run_on"], ["ok"])]
+    # Four standard errors of a quarter among 400.
+    assert shares == pytest.approx([0.25] * 4, abs=0.09)
+
+
+@pytest.mark.xfail(strict=True, reason="scripted.py _write: takes the last line of a chat for a header")
+def test_a_chat_reply_runs_on_under_a_header_too() -> None:
+    assert read(ask(ScriptedSettings(run_on=1), chat([], PROMPT.removesuffix("\nHeadline:")))) == [
+        "ok",
+        "run_on",
+    ]
+
+
+def test_raise_on_fails_prompts_with_the_text_and_no_others() -> None:
+    settings = ScriptedSettings(raise_on="Clouds")
+    with pytest.raises(RuntimeError, match="the script says"):
+        ask(settings)
+    assert read(ask(settings, "Sun.\nHeadline:")) == ["ok"]
+
+
+def test_stall_on_never_answers_while_other_prompts_go_on() -> None:
+    async def both() -> Reply:
+        engine = ScriptedEngine(ScriptedSettings(stall_on="Clouds"))
+        stalled = asyncio.ensure_future(engine.generate(PROMPT, Sampling(), 0))
+        reply = await engine.generate("Sun.\nHeadline:", Sampling(), 0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stalled, 0.05)
+        await engine.close()
+        return reply
+
+    assert read(asyncio.run(both())) == ["ok"]
+
+
+def test_hang_on_freezes_the_process_and_die_on_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[str, float]] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: called.append(("sleep", seconds)))
+    monkeypatch.setattr(os, "_exit", lambda code: called.append(("exit", code)))
+    settings = ScriptedSettings(hang_on="Clouds", die_on="sport")
+    ask(settings, "Sun.\nHeadline:")
+    assert called == []
+    ask(settings)
+    assert called == [("sleep", 3600), ("exit", 1)]
+
+
+def test_seconds_pass_before_a_reply_without_blocking_other_calls() -> None:
+    start = time.monotonic()
+    ask_often(ScriptedSettings(seconds=0.1), MANY[:20])
+    assert 0.1 <= time.monotonic() - start < 1
+
+
+def test_what_shapes_replies_is_the_revision_and_what_shapes_time_is_not() -> None:
+    first = ScriptedSettings().check()
+    assert ScriptedEngine(ScriptedSettings()).revision == first
+    assert ScriptedSettings(seconds=5, replicas=3, die_on="x", in_flight=2).check() == first
+    changed = [ScriptedSettings(words=3).check(), ScriptedSettings(run_on=0.5).check()]
+    assert len({first, *changed}) == 3
+    with pytest.raises(ValidationError, match="refuse"):
+        ScriptedSettings(refuse=1.5)
+
+
+@settings(deadline=None)
+@given(text=st.text(alphabet="ab \n\t", max_size=60), tokens=st.integers(1, 12))
+def test_words_are_counted_and_cut_at_a_prefix(text: str, tokens: int) -> None:
+    words = Words()
+    cut = words.cut(text, tokens)
+    assert text.startswith(cut)
+    assert words.count(cut) == min(tokens, words.count(text))
+    assert cut == text or words.count(text) > tokens
+
+
+def test_settings_build_their_own_engine_and_tokenizer() -> None:
+    settings = ScriptedSettings()
+    assert isinstance(asyncio.run(settings.engine()), ScriptedEngine)
+    assert settings.tokenizer().count("two words") == 2
+    assert settings.resolve() is settings
+    assert [type(o) for o in read_reply(ask(settings), "sport", ["Headline"])] == [Example]
