@@ -100,18 +100,18 @@ def valid_parts(store: Store) -> list[str]:
     keys = store.list("ledger")
     limits = _inherited(store)
     newest = max(limits, default=0) if limits else 0
-    covered = _covered(keys)
-    parts = []
-    for key in keys:
-        place = part_place(key)
-        if place is None:
-            continue
-        epoch, first, last = place
-        if first == last and (epoch, first) in covered:
-            continue
-        if epoch > newest or last <= limits.get(epoch, 0):
-            parts.append(key)
-    return parts
+    places = {key: place for key in keys if (place := part_place(key)) is not None}
+    held = {
+        key: (epoch, first, last)
+        for key, (epoch, first, last) in places.items()
+        if epoch > newest or last <= limits.get(epoch, 0)
+    }
+    covered = {
+        (epoch, n) for epoch, first, last in held.values() if last > first for n in range(first, last + 1)
+    }
+    return [
+        key for key, (epoch, first, last) in held.items() if first < last or (epoch, first) not in covered
+    ]
 
 
 def part_place(key: str) -> tuple[int, int, int] | None:
@@ -127,11 +127,6 @@ def describe(store: Store, epoch: int) -> str:
     """Name the owner of an epoch for a message."""
     owner = json.loads(store.read(_key("epoch", epoch)))
     return f"the driver on {owner['host']} (pid {owner['pid']}, epoch {epoch})"
-
-
-def _covered(keys: list[str]) -> set[tuple[int, int]]:
-    places = (place for key in keys if (place := part_place(key)) is not None)
-    return {(epoch, n) for epoch, first, last in places if last > first for n in range(first, last + 1)}
 
 
 def _inherited(store: Store) -> dict[int, int]:

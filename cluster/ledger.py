@@ -1,7 +1,7 @@
 """The run ledger: immutable Parquet parts that hold every settled item, all rows of an item in one part."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,15 +40,17 @@ class Ledger:
     def compact(self) -> None:
         """Merge the parts of this epoch, 64 at a time, once so many lie there unmerged."""
         while self._last - self._compacted > COMPACT_PARTS:
+            # Whoever takes the run over after this sees all these parts, merged or not; before it, none goes.
+            self.lease.renew(force=True)
             first, last = self._compacted + 1, self._compacted + COMPACT_PARTS
             stem = f"ledger/part-{self.lease.epoch:06d}-"
             parts = [f"{stem}{number:06d}.parquet" for number in range(first, last + 1)]
-            merged = pa.concat_tables([read_part(self.store, key) for key in parts])
+            merged = pa.concat_tables(_first_of_each(read_part(self.store, key) for key in parts))
             # "+" sorts before ".", and readers leave out what a merged part covers: no row shows twice.
             self.store.create(f"{stem}{first:06d}+{last:06d}.parquet", _encode(merged))
+            self._compacted = last
             for key in parts:
                 self.store.delete(key)
-            self._compacted = last
 
 
 def read_part(store: Store, key: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -62,16 +64,21 @@ def read_part(store: Store, key: str, columns: Sequence[str] | None = None) -> p
 def read_ledger(store: Store, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield the rows of every valid part in name order; of an item found twice the first part is kept."""
     wanted = None if columns is None else list(dict.fromkeys(["item_id", *columns]))
+    yield from _first_of_each(read_part(store, key, wanted) for key in valid_parts(store))
+
+
+def _first_of_each(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the tables without the rows of items that an earlier one holds."""
     seen: set[str] = set()
-    for key in valid_parts(store):
-        table = read_part(store, key, wanted)
+    for table in tables:
         ids = set(table["item_id"].to_pylist())
         twice = ids & seen
+        seen |= ids
         if twice:
             again = pc.is_in(table["item_id"], value_set=pa.array(sorted(twice), pa.string()))
-            table = table.filter(pc.invert(again))
-        seen |= ids
-        yield table
+            yield table.filter(pc.invert(again))
+        else:
+            yield table
 
 
 def part_count(store: Store) -> int:

@@ -66,8 +66,10 @@ def check_fingerprint(store: Store, stage: str, content: Mapping[str, Any]) -> s
     if known is None:
         record["fingerprints"][stage] = now
         store.write("run.json", _json(record))
-    elif known != now:
-        changed = [key for key in sorted(known | now) if known.get(key) != now.get(key)]
+        return digest(now)
+    # A setting that a newer version knows of and that is null says what its absence said.
+    changed = [key for key in sorted(known | now) if known.get(key) != now.get(key)]
+    if changed:
         lines = [f"  {key}: {_short(known.get(key))} -> {_short(now.get(key))}" for key in changed]
         raise FingerprintError(
             f"{store.url}: was begun with other settings of {stage}; its rows would not belong together:\n"
@@ -105,7 +107,7 @@ def code_revision() -> str | None:
     try:
         head = _git(root, "rev-parse", "HEAD")
         return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 

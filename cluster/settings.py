@@ -32,23 +32,44 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: is not UTF-8 text ({error.reason})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise SettingsError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: must hold a mapping of keys to values, found {type(data).__name__}")
-    return data
+    return dict(_plain(data, str(path)))
+
+
+def _plain(data: Any, place: str) -> Any:
+    """Return what YAML gave as JSON has it: dates as they were written, numbers as keys as texts."""
+    try:
+        _refuse_truth(data, place)
+        return json.loads(json.dumps(data, default=str))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{place}: {error}; keys are texts, and nothing may hold itself") from error
+
+
+def _refuse_truth(data: Any, place: str) -> None:
+    """Refuse true and false as keys: YAML makes them of a bare yes, no, on or off."""
+    if isinstance(data, list):
+        for value in data:
+            _refuse_truth(value, place)
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            if isinstance(key, bool):
+                raise SettingsError(f"{place}: YAML reads a key as {key}; put yes, no, on and off in quotes")
+            _refuse_truth(value, place)
 
 
 def override(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Return data with `dotted.key=value` assignments merged in; values are read as YAML."""
-    merged = json.loads(json.dumps(data, default=str))
+    merged = _plain(data, "--set")
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise SettingsError(f"--set {assignment}: write it as key.path=value")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = _plain(yaml.safe_load(text), f"--set {assignment}")
+        except (yaml.YAMLError, ValueError) as error:
             raise SettingsError(f"--set {assignment}: the value is not valid YAML: {error}") from error
         _assign(merged, key.strip().split("."), value, assignment)
     return dict(merged)
@@ -67,17 +88,18 @@ def _assign(data: dict[str, Any], path: list[str], value: Any, assignment: str) 
 
 def _child(node: Any, name: str, assignment: str) -> Any:
     if isinstance(node, list):
-        return node[_position(node, name, assignment)]
-    child = node.setdefault(name, {})
-    if child is None:
-        child = node[name] = {}
+        child = node[_position(node, name, assignment)]
+    else:
+        child = node.setdefault(name, {})
+        if child is None:
+            child = node[name] = {}
     if not isinstance(child, dict | list):
         raise SettingsError(f"--set {assignment}: {name} is a single value and has no keys below it")
     return child
 
 
 def _position(node: list[Any], name: str, assignment: str) -> int:
-    if not name.isdigit() or int(name) >= len(node):
+    if not (name.isascii() and name.isdigit()) or int(name) >= len(node):
         raise SettingsError(f"--set {assignment}: {name} is not a position in a list of {len(node)}")
     return int(name)
 

@@ -54,7 +54,7 @@ class LocalStore:
     """A store in a folder of a file system that all nodes of the cluster share."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+        self.root = Path(os.path.normpath(root.absolute()))
 
     @property
     def url(self) -> str:
@@ -105,8 +105,9 @@ class LocalStore:
 
     def list(self, prefix: str) -> list[str]:
         folder = self._path(prefix)
-        files = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-        return sorted(p.relative_to(self.root).as_posix() for p in files)
+        files = (path.relative_to(self.root) for path in folder.rglob("*") if path.is_file())
+        # What is half written lies under a hidden name, and so may a folder.
+        return sorted(f.as_posix() for f in files if not any(part.startswith(".") for part in f.parts))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -136,6 +137,7 @@ class LocalStore:
                 shutil.copyfile(path, temporary)
             temporary.replace(target)
         except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
             raise _refusal(target, error) from error
 
     def within(self, prefix: str) -> "LocalStore":

@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ def job(verb: str, run: Run, *extra: click.Parameter) -> click.Command:
     ]
 
     def callback(**given: Any) -> None:
-        sys.exit(guarded(lambda: _start(verb, run, given)))
+        arguments = [parameter.name for parameter in extra if isinstance(parameter, click.Argument)]
+        sys.exit(guarded(lambda: _start(verb, run, given, arguments)))
 
     module = sys.modules[run.__module__]
     return click.Command(verb, callback=callback, params=parameters, help=module.__doc__)
@@ -57,13 +58,18 @@ def _interrupt(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _start(verb: str, run: Run, given: dict[str, Any]) -> int:
+def _start(verb: str, run: Run, given: dict[str, Any], arguments: Collection[str | None]) -> int:
     path, assignments = given.pop("recipe"), given.pop("assignments")
     dry_run, address, submit = given.pop("dry_run"), given.pop("address"), given.pop("submit")
     if submit is not None:
         if address is not None or dry_run:
             raise SettingsError("--submit: goes with neither --address nor --dry-run")
-        return _submit(verb, submit, path, assignments, given)
+        words = [
+            word
+            for name, value in given.items()
+            for word in ((str(value),) if name in arguments else (f"--{name.replace('_', '-')}", str(value)))
+        ]
+        return _submit(verb, submit, path, assignments, words)
     from cluster.session import prepare_environment
     from jobs.recipe import load_recipe
     from jobs.stage import check, opened
@@ -84,16 +90,12 @@ def _show(recipe: Any) -> int:
     return 0
 
 
-def _submit(verb: str, address: str, path: Path, assignments: tuple[str, ...], given: dict[str, Any]) -> int:
+def _submit(verb: str, address: str, path: Path, assignments: tuple[str, ...], words: list[str]) -> int:
     from cluster.session import ROOT, submit
 
     try:
-        inside = path.absolute().relative_to(ROOT).as_posix()
+        inside = path.resolve().relative_to(ROOT.resolve()).as_posix()
     except ValueError as error:
         raise SettingsError(f"{path}: only recipes below {ROOT} travel with a submitted job") from error
-    arguments = [inside]
-    for assignment in assignments:
-        arguments += ["--set", assignment]
-    for name, value in given.items():
-        arguments += value if isinstance(value, list | tuple) else [f"--{name.replace('_', '-')}", str(value)]
-    return submit(address, f"jobs.{verb}", arguments)
+    changes = [word for assignment in assignments for word in ("--set", assignment)]
+    return submit(address, f"jobs.{verb}", [inside, *changes, *words])

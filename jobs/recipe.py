@@ -38,7 +38,7 @@ class Recipe(Settings):
     store: str = "runs"
     """Folder that holds runs and indexes; all nodes must see it. Relative to the working directory."""
     task: Path | dict[str, Any]
-    """Task file, relative to the recipe, or the task itself."""
+    """Task file, or the task itself; paths are relative to the recipe."""
     license: str = "unknown"
     """Licence of the dataset for its card, as the Hugging Face hub spells it."""
     corpus: CorpusSettings | None = None
@@ -67,8 +67,7 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     if recipe.corpus is not None:
         corpus = recipe.corpus.model_copy(update={"path": base / recipe.corpus.path})
         recipe = recipe.model_copy(update={"corpus": corpus})
-    if isinstance(recipe.task, Path):
-        recipe = recipe.model_copy(update={"task": base / recipe.task})
+    recipe = recipe.model_copy(update={"task": _placed(recipe.task, base)})
     names = [student.name for student in recipe.students]
     if len(set(names)) < len(names):
         raise SettingsError(f"{path}: students: two have the same name")
@@ -77,3 +76,11 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     if recipe.method.needs_corpus and recipe.corpus is None:
         raise SettingsError(f"{path}: method {recipe.method.name} retrieves; add corpus and index")
     return recipe
+
+
+def _placed(task: Path | dict[str, Any], base: Path) -> Path | dict[str, Any]:
+    """Return the task with its paths made absolute; what is no path is refused when the task is read."""
+    if isinstance(task, Path):
+        return base / task
+    files = {name: str(base / task[name]) for name in ("seeds", "test") if isinstance(task.get(name), str)}
+    return task | files

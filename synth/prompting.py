@@ -26,7 +26,7 @@ def render(template: str, **values: Any) -> str:
     """Fill a Jinja template in the sandbox; SettingsError when it names what is not there."""
     try:
         return _compile(template).render(**values)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise SettingsError(f"prompt template {template[:60]!r}: {error}") from error
 
 
@@ -84,7 +84,7 @@ def _judge(found: Sequence[str], label: str, pieces: str) -> list[Example | Reje
         if not piece:
             if not outcomes:
                 outcomes.append(Rejection("empty", piece, label))
-        elif _REFUSALS.search(piece[:REFUSAL_WINDOW]):
+        elif _REFUSALS.search(piece[:REFUSAL_WINDOW].replace("’", "'")):
             outcomes.append(Rejection("refusal", piece, label))
         elif outcomes and pieces == "first":
             outcomes.append(Rejection("run_on", piece, label))
@@ -95,9 +95,10 @@ def _judge(found: Sequence[str], label: str, pieces: str) -> list[Example | Reje
 
 def _split(text: str, headers: Sequence[str]) -> list[str]:
     starts = "|".join(re.escape(header) for header in dict.fromkeys(headers))
-    # The cue itself may be repeated at the very start of a reply; that opens the first piece.
-    body = re.sub(rf"^\s*(?:{starts}):", "", text)
-    return re.split(rf"\n\s*(?:{starts}):", body)
+    # The cue, which is the last header, may be repeated at the very start; that opens the first piece.
+    cue = re.escape(headers[-1]) if headers else "(?!)"
+    body = re.sub(rf"^\s*{cue}:", "", text)
+    return re.split(rf"(?:^|\n)\s*(?:{starts}):", body) if headers else [body]
 
 
 def _unquote(text: str) -> str:

@@ -136,7 +136,10 @@ def read_gold(path: Path, settings: TaskSettings) -> Iterator[Gold]:
 
 def _gold(row: Mapping[str, Any], place: str, settings: TaskSettings) -> Gold:
     label = row.get("label")
-    if label not in settings.labels:
+    if isinstance(label, int) and not isinstance(label, bool):
+        # The task's own labels are texts, even those that YAML gave as numbers.
+        label = str(label)
+    if not isinstance(label, str) or label not in settings.labels:
         known = ", ".join(settings.labels)
         raise DataError(f"{place}: label {label!r} is unknown; the task has {known}")
     fields: dict[str, str] = {}
@@ -150,4 +153,4 @@ def _gold(row: Mapping[str, Any], place: str, settings: TaskSettings) -> Gold:
                 "shorten or remove the row"
             )
         fields[name] = value.strip()
-    return Gold(id=digest([fields, label])[:16], fields=fields, label=str(label))
+    return Gold(id=digest([fields, label])[:16], fields=fields, label=label)

@@ -56,6 +56,8 @@ class FewGen(Method):
         self._sampling = replace(self.sampling, stop=headers + settings.stop)
         self.shots_of = {label: [Shot(s.id, s.text) for s in task.seeds_of(label)] for label in task.labels}
         for label, shots in self.shots_of.items():
+            # A template that fails has to fail here, not in every item of the night.
+            render(settings.instruction, **task_values(task.settings, task.verbalizer(label)))
             if len(shots) < settings.shots:
                 raise SettingsError(
                     f"method.shots: {settings.shots} shots are asked for, label {label} has {len(shots)} "

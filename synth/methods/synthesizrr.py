@@ -39,7 +39,7 @@ PROMPT = """\
 SHUFFLE_SEED = 42
 """Seed of the per-label shuffle in the published code."""
 
-_SENTENCE_END = re.compile(r"[.!?。！？][\"'”’)\]]*(?=\s|$)")
+_SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)|[。！？][”’」』）)]*")
 
 
 class SynthesizRRSettings(MethodSettings):
@@ -113,7 +113,11 @@ class SynthesizRR(Method):
         self._sampling = replace(self.sampling, stop=headers + settings.stop)
         if settings.variant == "zero_shot" and settings.shot_count:
             raise SettingsError("method.shots: zero_shot shows none; remove it or choose another variant")
+        if settings.min_document_tokens > settings.document_tokens:
+            raise SettingsError("method.min_document_tokens: is more than method.document_tokens; lower it")
         for label in task.labels:
+            # A template that fails has to fail here, not in every item of the night.
+            render(settings.rewrite, **task_values(task.settings, task.verbalizer(label)))
             if not task.seeds_of(label):
                 raise SettingsError(f"task.seeds: label {label} has no seed; SynthesizRR retrieves by seeds")
 
@@ -137,10 +141,9 @@ class SynthesizRR(Method):
     def _documents(self, documents: list[object], tokenizer: Tokenizer) -> pa.Table:
         rows = []
         for document in documents:
-            text: str = document.text  # type: ignore[attr-defined]
-            if tokenizer.count(text) < self.settings.min_document_tokens:
+            cut = cut_at_sentence(document.text, tokenizer, self.settings.document_tokens)  # type: ignore[attr-defined]
+            if tokenizer.count(cut) < self.settings.min_document_tokens:
                 continue
-            cut = cut_at_sentence(text, tokenizer, self.settings.document_tokens)
             rows.append((document.id, document.title, cut))  # type: ignore[attr-defined]
         strings = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string())])
         return pa.table(_columns(rows, strings.names), schema=strings)
@@ -219,16 +222,16 @@ class SynthesizRR(Method):
             if text is None or hit["rank"] not in ranks or not band[0] <= hit["score"] <= band[1]:
                 continue
             seed = seeds[hit["seed_id"]]
-            # A seed's own text in the corpus would hand the gold text to the teacher as its source.
-            if text.strip() != seed.text:
+            # A seed's own text in the corpus, perhaps cut, would hand the gold text over as its source.
+            if not seed.text.startswith(text.strip()):
                 document = Grounding(hit["document_id"], text, hit["score"])
                 pools[seed.label].append(Candidate(seed, document))
         return pools
 
     def _draw_shots(self, pool: list[Shot], chosen: Candidate, round: int, draw: int) -> tuple[Shot, ...]:
         # The published code leaves out only the row itself; a shot of the very document gives it away too.
-        own = {shot.id for shot in pool if shot.id.endswith(f"/{chosen.document.id}")} | {chosen.seed.id}
-        others = [shot for shot in pool if shot.id not in own]
+        own = (chosen.seed.id, f"/{chosen.document.id}")
+        others = [shot for shot in pool if shot.id != own[0] and not shot.id.endswith(own[1])]
         # Drawn anew for every prompt from the same label, as the published code does, but seeded.
         rng = random.Random(digest([self.plan_key, round, draw, chosen.seed.id, chosen.document.id]))
         return tuple(rng.sample(others, min(self.settings.shot_count, len(others))))

@@ -15,7 +15,8 @@ class AutoSettings(TeacherSettings):
     backend: Literal["auto"] = "auto"
 
     def resolve(self) -> TeacherSettings:
-        given = self.model_dump(exclude={"backend"}, exclude_unset=True)
+        # A default of this class says nothing: the backend has its own.
+        given = self.model_dump(exclude={"backend"}, exclude_defaults=True)
         vllm = importlib.util.find_spec("vllm") is not None
         return VllmSettings(**given) if vllm else TransformersSettings(**given)
 

@@ -109,9 +109,6 @@ def test_a_merged_part_stands_for_those_it_covers_and_for_no_others(tmp_path: Pa
     assert valid_parts(store) == [part(1, 1), part(1, 2, 3), part(1, 4), part(1, 5), part(2, 2)]
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="lease.py:103: an ignored merged part hides those it covers"
-)
 def test_a_merged_part_that_does_not_count_hides_no_part_that_does(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     zombie = acquire(store)

@@ -119,9 +119,6 @@ def test_a_death_at_any_step_loses_and_doubles_nothing(tmp_path: Path, calls: in
     assert found(store) == [*before, *((f"heir-{n}", n) for n in range(MERGED + 1))]
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="ledger.py:46: merging keeps an item's rows of both parts"
-)
 def test_an_item_found_twice_has_its_first_rows_after_merging_as_before(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     ledger = begun(store, MERGED - 1)
@@ -132,9 +129,6 @@ def test_an_item_found_twice_has_its_first_rows_after_merging_as_before(tmp_path
     assert found(store) == before
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="ledger.py:40: compact deletes parts without asking its lease"
-)
 def test_a_driver_that_lost_its_lease_takes_no_rows_away(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     zombie = begun(store, MERGED - 1)

@@ -84,11 +84,6 @@ def test_a_changed_setting_is_refused_by_name(store: LocalStore, change: dict[st
     assert store.read("run.json") == before
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=True,
-    reason="rundir.py:81: a new setting that is null is refused, not named",
-)
 def test_a_setting_that_a_newer_version_adds_is_named_or_taken(store: LocalStore) -> None:
     check_fingerprint(store, "synthesize", {"a": 1})
     try:
@@ -134,7 +129,6 @@ def test_the_lease_is_held_within_the_block_and_given_up_after_an_error(store: L
         subprocess.CalledProcessError(128, "git"),
         pytest.param(
             subprocess.TimeoutExpired("git", 10),
-            marks=pytest.mark.xfail(strict=True, reason="rundir.py:119: a slow git ends the run"),
         ),
     ],
 )

@@ -45,9 +45,6 @@ def test_an_object_store_is_refused_rather_than_made_a_folder(tmp_path: Path) ->
         open_store("s3://bucket/runs")
 
 
-@pytest.mark.xfail(
-    raises=StorageError, strict=True, reason="storage.py:57: a root with .. in it holds no key of its own"
-)
 def test_a_store_may_lie_beside_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

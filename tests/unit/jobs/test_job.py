@@ -68,14 +68,12 @@ def test_submit_takes_only_recipes_that_travel_with_the_code(sent: Sent, tmp_pat
     assert sent == []
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="job.py:91: .. in a path is not resolved")
 def test_submit_is_not_led_out_of_the_code_by_dots(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     result = nightshift("run", "../elsewhere/recipe.yaml", "--submit", "http://head:8265")
     assert result.exit_code == 2 and sent == []
 
 
-@pytest.mark.xfail(raises=AssertionError, strict=True, reason="job.py:98: QUERY is sent as --query")
 def test_a_submitted_search_is_a_command_that_search_understands(sent: Sent) -> None:
     nightshift("search", str(DEMO), "big lakes", "--top", "5", "--submit", "http://head:8265")
     [(_, module, arguments)] = sent

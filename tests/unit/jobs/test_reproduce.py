@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.errors import DataError
 from cluster.rundir import record_run
 from cluster.storage import LocalStore
 from jobs.recipe import Recipe, load_recipe
@@ -84,17 +83,11 @@ def test_resolved_settings_give_the_same_recipe(tmp_path: Path, again: Any, chan
     assert load_recipe(again(recipe, tmp_path)) == recipe
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, strict=True, reason="auto.py:20: a dumped auto teacher takes its defaults as given"
-)
 def test_a_resolved_auto_teacher_runs_as_the_first_one_did(tmp_path: Path) -> None:
     recipe = load_recipe(written(tmp_path, teacher={"backend": "auto", "model": "m"}))
     assert load_recipe(dumped(recipe, tmp_path)).teacher.resolve() == recipe.teacher.resolve()
 
 
-@pytest.mark.xfail(
-    raises=DataError, strict=True, reason="recipe.py:70: paths in an inline task are not made absolute"
-)
 def test_a_resolved_inline_task_finds_its_files_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

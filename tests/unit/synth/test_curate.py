@@ -17,28 +17,17 @@ from cluster.lease import acquire
 from cluster.ledger import Ledger
 from cluster.storage import LocalStore
 from synth import curate as curation
+from synth import records
 from synth.curate import Dataset, curate
-from synth.records import (
-    Author,
-    Example,
-    Grounding,
-    Item,
-    Rejection,
-    failed_row,
-    ledger_schema,
-    make_item,
-    settled_rows,
-)
+from synth.records import Author, Example, Rejection, make_item, settled_rows
 
 AUTHOR = Author("fewgen", "scripted", "abc")
 Settled = list[dict[str, Any]]
-"""The rows of one item."""
 
 
 def settle(position: int, label: str, *texts: str | None) -> Settled:
-    """Rows of the item at a position; None is a rejection."""
     item = make_item("key", 0, position, (label,), draw=position, seed_id=f"s{position}",
-        documents=(Grounding("doc", "A river.", 0.25),), attributes={"topic": "rain"})  # fmt: skip
+        documents=(records.Grounding("doc", "A river.", 0.25),), attributes={"topic": "rain"})  # fmt: skip
     outcomes: list[Example | Rejection] = [
         Rejection("empty", "", label) if text is None else Example({"text": text}, label) for text in texts
     ]
@@ -47,7 +36,7 @@ def settle(position: int, label: str, *texts: str | None) -> Settled:
 
 def store_of(folder: Path, parts: Sequence[Sequence[Settled]]) -> LocalStore:
     """A run folder whose ledger holds the items in these parts."""
-    store, schema = LocalStore(folder), ledger_schema(("text",))
+    store, schema = LocalStore(folder), records.ledger_schema(("text",))
     book = Ledger(store, acquire(store), schema)
     for items in parts:
         book.commit([pa.RecordBatch.from_pylist(rows, schema=schema) for rows in items])
@@ -149,8 +138,8 @@ def test_the_digest_follows_texts_labels_and_order(tmp_path: Path) -> None:
 
 
 def test_a_night_without_an_accepted_row_leaves_an_empty_dataset(tmp_path: Path) -> None:
-    item: Item = make_item("key", 0, 1, ("b",))
-    store = store_of(tmp_path, [[settle(0, "a", None), [failed_row(item, "killed", AUTHOR)]]])
+    item: records.Item = make_item("key", 0, 1, ("b",))
+    store = store_of(tmp_path, [[settle(0, "a", None), [records.failed_row(item, "killed", AUTHOR)]]])
     made = curate(store, ("text",), TARGETS)
     assert (made.rows, made.per_label, made.surplus, made.mean_words) == (0, {"a": 0, "b": 0}, {}, 0.0)
     assert (table(store).num_rows, table(store).column_names) == (0, ["text", "label", "id"])

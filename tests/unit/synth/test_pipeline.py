@@ -38,7 +38,6 @@ class Run:
         return self.source.next_lot(size, {item.id for item in held})
 
     def rows(self) -> list[dict[str, Any]]:
-        """What the ledger holds after a flush."""
         asyncio.run(self.committer.flush())
         return [row for table in read_ledger(self.store) for row in table.to_pylist()]
 
@@ -63,7 +62,6 @@ def raised(item: Item) -> Outcome:
 
 
 def test_an_item_aboard_two_dying_replicas_is_set_aside_as_failed_in_one_row(run: Run) -> None:
-    assert ATTEMPTS == 2
     (item,) = run.lot(1)
     run.source.lost([item], "killed")
     assert (run.rows(), run.tally.failed, run.source.unfinished()) == ([], 0, 1)

@@ -25,10 +25,7 @@ def read(text: str, pieces: Pieces = "first", finish: str = "stop") -> list[tupl
     """Read a reply; each outcome as (reason, or `ok`, and text)."""
     outcomes = read_reply(Reply(text, finish, 1, 1), "sport", HEADERS, pieces)
     assert {outcome.label for outcome in outcomes} == {"sport"}
-    return [
-        (outcome.reason, outcome.text) if isinstance(outcome, Rejection) else ("ok", outcome.fields["text"])
-        for outcome in outcomes
-    ]
+    return [(o.reason, o.text) if isinstance(o, Rejection) else ("ok", o.fields["text"]) for o in outcomes]
 
 
 @settings(deadline=None)
@@ -39,10 +36,9 @@ def test_any_reply_gives_examples_or_rejections_of_a_known_reason(
     text: str, finish: str, pieces: Pieces, headers: list[str]
 ) -> None:
     outcomes = read_reply(Reply(text, finish, 0, 0), "sport", [*HEADERS, *headers], pieces)
-    assert outcomes
     examples = [outcome for outcome in outcomes if isinstance(outcome, Example)]
     rejections = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
-    assert len(examples) + len(rejections) == len(outcomes)
+    assert len(examples) + len(rejections) == len(outcomes) > 0
     assert {rejection.reason for rejection in rejections} <= REASONS
     assert all(list(example.fields) == ["text"] and example.fields["text"].strip() for example in examples)
     assert pieces == "all" or len(examples) <= 1
@@ -66,12 +62,9 @@ I'm sorry, but I can't help with that.
 As an AI language model, I have no opinion.
 Unfortunately I cannot rewrite this article.
 I APOLOGISE, that is not possible."""
-TYPOGRAPHIC = pytest.mark.xfail(
-    strict=True, reason="prompting.py _REFUSALS: knows the straight apostrophe only"
-)
 
 
-@pytest.mark.parametrize("text", [*REFUSALS.splitlines(), pytest.param("I’m sorry, no.", marks=TYPOGRAPHIC)])
+@pytest.mark.parametrize("text", [*REFUSALS.splitlines(), ("I’m sorry, no.")])
 def test_a_refusal_is_rejected_with_its_text(text: str) -> None:
     assert read(text) == read(f'"{text}"') == [("refusal", text)]
 
@@ -112,7 +105,6 @@ def test_one_pair_of_wrapping_quotation_marks_is_taken_off(quoted: str) -> None:
     assert read('"Rain" and "sun"') == [("ok", '"Rain" and "sun"')]
 
 
-@pytest.mark.xfail(strict=True, reason="prompting.py _split: takes any header for the repeated cue")
 def test_a_reply_that_opens_with_another_document_gives_no_example_of_it() -> None:
     assert ("ok", "Clouds came.") not in read("News Article: Clouds came.\n\nHeadline: Rain ends play.")
 
@@ -135,9 +127,6 @@ def test_a_template_that_names_what_is_not_there_or_cannot_be_read_is_shown_with
         render("{% for x in %}", noun="rain")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TypeError, reason="prompting.py render: only jinja's own errors are told"
-)
 def test_a_template_that_fails_on_an_absent_length_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match="prompt template"):
         render("It is {{ length + ' long' }}.", length=None)

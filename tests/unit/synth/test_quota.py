@@ -22,7 +22,6 @@ def endless(*labels: str) -> Iterator[Item]:
 
 
 def drawn(planner: Planner, most: int = 1000) -> list[Item]:
-    """All items that the planner gives out now."""
     items: list[Item] = []
     while len(items) < most and (item := planner.next_item()) is not None:
         items.append(item)
@@ -37,20 +36,14 @@ def test_first_rows_fill_a_label_and_later_ones_are_over_its_target() -> None:
 
 def test_the_first_of_two_equal_texts_is_kept_even_if_their_labels_differ() -> None:
     quota = Quota({"a": 2, "b": 2})
-    assert [quota.judge(row(7)), quota.judge(row(7, "b")), quota.judge(row(8, "b"))] == [
-        "kept",
-        "duplicate",
-        "kept",
-    ]
+    rows = [row(7), row(7, "b"), row(8, "b")]
+    assert [quota.judge(each) for each in rows] == ["kept", "duplicate", "kept"]
 
 
 def test_a_row_over_its_target_does_not_make_a_duplicate_of_another() -> None:
     quota = Quota({"a": 1, "b": 1})
-    assert [quota.judge(row(1)), quota.judge(row(2)), quota.judge(row(2, "b"))] == [
-        "kept",
-        "over_target",
-        "kept",
-    ]
+    rows = [row(1), row(2), row(2, "b")]
+    assert [quota.judge(each) for each in rows] == ["kept", "over_target", "kept"]
 
 
 def test_a_row_of_two_labels_is_wanted_while_either_is_not_full_and_counts_for_both() -> None:

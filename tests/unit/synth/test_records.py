@@ -12,46 +12,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synth.records import (
-    Author,
-    Call,
-    Example,
-    Grounding,
-    Item,
-    Message,
-    Rejection,
-    Reply,
-    Sampling,
-    Shot,
-    Usage,
-    failed_row,
-    ledger_schema,
-    make_item,
-    prepared_row,
-    prompt_hash,
-    settled_rows,
-    text_hash,
-)
+from synth import records
+from synth.records import Example, Rejection, make_item, prompt_hash, settled_rows, text_hash
 from synth.task import TaskSettings
 
-AUTHOR = Author("fewgen", "scripted", "abc")
-USES = [Usage("h1", Sampling(stop=("\nHeadline:",)), 30, 7), Usage("h2", Sampling(), 12, 3)]
+AUTHOR = records.Author("fewgen", "scripted", "abc")
+USES = [
+    records.Usage("h1", records.Sampling(stop=("\nHeadline:",)), 30, 7),
+    records.Usage("h2", records.Sampling(), 12, 3),
+]
 GROUNDING: dict[str, Any] = {
     "draw": 2,
     "seed_id": "seed",
-    "documents": (Grounding("doc", "A river.", 0.5),),
-    "shots": (Shot("shot", "Gold.", "A hill."),),
+    "documents": (records.Grounding("doc", "A river.", 0.5),),
+    "shots": (records.Shot("shot", "Gold.", "A hill."),),
     "attributes": {"topic": "rain"},
 }
 
 
-def item(position: int = 4, **changes: Any) -> Item:
+def item(position: int = 4, **changes: Any) -> records.Item:
     return make_item("key", 0, position, ("sport",), **GROUNDING | changes)
 
 
 def written(rows: Sequence[dict[str, Any]], fields: Sequence[str] = ("text",)) -> list[dict[str, Any]]:
     """Rows put into Parquet with the ledger's schema, and read back."""
-    batch = pa.RecordBatch.from_pylist(list(rows), schema=ledger_schema(fields))
+    batch = pa.RecordBatch.from_pylist(list(rows), schema=records.ledger_schema(fields))
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_batches([batch]), sink)
     back: list[dict[str, Any]] = pq.read_table(io.BytesIO(sink.getvalue())).to_pylist()
@@ -63,15 +48,15 @@ def test_ids_and_hashes_are_what_they_always_were() -> None:
     assert item().id == "55155973d93cc0b1b13df8ba67ccc940"
     assert make_item("key", 0, 0, ("sport",)).id == "646f1e36ef9196120e11bd178ff743ad"
     assert prompt_hash("Write.") == "9d7ee80e9e024ae9c940a96e9d864105"
-    assert prompt_hash((Message("user", "Write."),)) == "ebc9c464337e7e3b832d64467c3bd6d7"
+    assert prompt_hash((records.Message("user", "Write."),)) == "ebc9c464337e7e3b832d64467c3bd6d7"
     assert text_hash("A  Headline\n") == text_hash("a headline") == -6241320796059479793
 
 
 def test_an_id_is_that_of_the_content_and_not_of_the_place_in_the_plan() -> None:
     assert item(position=0).id == item(position=99).id
     reworded: dict[str, Any] = {
-        "documents": (Grounding("doc", "Cut elsewhere.", 0.1),),
-        "shots": (Shot("shot", "Other."),),
+        "documents": (records.Grounding("doc", "Cut elsewhere.", 0.1),),
+        "shots": (records.Shot("shot", "Other."),),
     }
     assert item(**reworded).id == item().id
 
@@ -82,7 +67,7 @@ def test_an_id_is_that_of_the_content_and_not_of_the_place_in_the_plan() -> None
         {"draw": 3},
         {"seed_id": None},
         {"documents": ()},
-        {"shots": (Shot("another", "Gold."),)},
+        {"shots": (records.Shot("another", "Gold."),)},
         {"attributes": {"topic": "snow"}},
     ],
 )
@@ -125,8 +110,10 @@ def test_an_example_of_two_fields_and_two_labels_fills_two_columns_and_one_list(
 
 
 def test_one_row_settles_an_item_or_a_call_that_failed() -> None:
-    call = Call("c1", "Write.", Sampling())
-    ours, call_row = written([failed_row(item(), "it raised", AUTHOR), failed_row(call, "it raised", AUTHOR)])
+    call = records.Call("c1", "Write.", records.Sampling())
+    ours, call_row = written(
+        [records.failed_row(item(), "it raised", AUTHOR), records.failed_row(call, "it raised", AUTHOR)]
+    )
     assert [ours[name] for name in ("status", "reason", "labels", "text")] == [
         "failed",
         "it raised",
@@ -137,7 +124,13 @@ def test_one_row_settles_an_item_or_a_call_that_failed() -> None:
 
 
 def test_the_reply_to_a_call_comes_back_from_its_row() -> None:
-    (row,) = written([prepared_row(Call("c1", "Write.", Sampling()), Reply("Rain.", "stop", 5, 1), AUTHOR)])
+    (row,) = written(
+        [
+            records.prepared_row(
+                records.Call("c1", "Write.", records.Sampling()), records.Reply("Rain.", "stop", 5, 1), AUTHOR
+            )
+        ]
+    )
     kept = [row[name] for name in ("item_id", "status", "text", "reason", "prompt_tokens", "reply_tokens")]
     assert kept == ["c1", "prepared", "Rain.", "stop", 5, 1]
     assert row["prompt_hashes"] == [prompt_hash("Write.")]

@@ -33,7 +33,7 @@ def ask_often(settings: ScriptedSettings, seeds: Sequence[int] = MANY) -> list[R
 
 
 def read(reply: Reply) -> list[str]:
-    outcomes = read_reply(reply, "sport", ["News Article", "Headline"])
+    outcomes = read_reply(reply, "sport", ["Headline"])
     return [outcome.reason if isinstance(outcome, Rejection) else "ok" for outcome in outcomes]
 
 
