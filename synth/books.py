@@ -106,7 +106,7 @@ def _check(books: Books, dataset: Dataset) -> None:
             books.accepted,
             books.rows + sum(books.surplus.values()),
         ),
-        "dataset: rows in the files = rows of the labels": (books.rows, sum(dataset.per_label.values())),
+        "dataset: rows in the files = rows chosen": (books.rows, dataset.rows),
     }
     wrong = [f"{name}: {left} is not {right}" for name, (left, right) in sums.items() if left != right]
     if wrong:

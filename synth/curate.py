@@ -36,7 +36,7 @@ class Dataset:
 def curate(store: Store, fields: Sequence[str], targets: Mapping[str, int]) -> Dataset:
     """Write `data/train-*.parquet` from the ledger; the same ledger always gives the same files."""
     kept, quota, surplus = _choose(store, targets)
-    table = _collect(store, kept)
+    table = _collect(store, kept, fields)
     columns = _dataset_table(table, fields, list(targets))
     shards = _write(store, columns)
     for key in set(store.list("data")) - set(shards):
@@ -68,12 +68,13 @@ def _choose(store: Store, targets: Mapping[str, int]) -> tuple[pa.Array, Quota, 
     return pa.array(kept, pa.string()), quota, surplus
 
 
-def _collect(store: Store, kept: pa.Array) -> pa.Table:
+def _collect(store: Store, kept: pa.Array, fields: Sequence[str]) -> pa.Table:
     tables = [t.filter(pc.is_in(t["row_id"], value_set=kept)) for t in read_ledger(store)]
     tables = [table for table in tables if table.num_rows]
     if not tables:
-        return pa.table({"text": pa.array([], pa.string()), "labels": pa.array([], pa.list_(pa.string())),
-                         "row_id": pa.array([], pa.string())})  # fmt: skip
+        empty = pa.array([], pa.string())
+        labels = pa.array([], pa.list_(pa.string()))
+        return pa.table(dict.fromkeys(fields, empty) | {"labels": labels, "row_id": empty})
     return pa.concat_tables(tables).sort_by(_ORDER)
 
 

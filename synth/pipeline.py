@@ -152,6 +152,8 @@ class ItemSource:
             self._strikes.pop(item_id, None)
             self.tally.settled += 1
             self.planner.settle(item_id, candidates)
+        for reason in (row["reason"] for row in rows if row["status"] == "failed"):
+            self._check_failures(reason)
 
     def _strike(self, item: Item, reason: str) -> None:
         self._strikes[item.id] += 1

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from cluster.errors import DataError, SettingsError
 from cluster.jsonl import read_jsonl
 from cluster.settings import Settings, digest, read_yaml, validate
+from synth.records import ledger_schema
 
 MAX_CHARACTERS = 100_000
 
@@ -56,6 +57,9 @@ class TaskSettings(Settings):
             raise ValueError("labels: a classifier needs at least two labels")
         if "text" not in self.fields:
             raise ValueError("fields: one field must be called text")
+        taken = {"label", "id", *ledger_schema(()).names} & set(self.fields)
+        if taken:
+            raise ValueError(f"fields: {', '.join(sorted(taken))} is a column of every dataset; rename it")
         return self
 
 

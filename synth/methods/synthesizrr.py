@@ -39,7 +39,7 @@ PROMPT = """\
 SHUFFLE_SEED = 42
 """Seed of the per-label shuffle in the published code."""
 
-_SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)|[。！？][”’」』）)]*")
+_SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)|[。！？][”’」』\uff09)]*")
 
 
 class SynthesizRRSettings(MethodSettings):

@@ -83,7 +83,7 @@ class ScriptedEngine:
         await self._misbehave(text)
         await asyncio.sleep(self.settings.seconds)
         rng = random.Random(f"{prompt_hash(prompt)}-{seed}")
-        reply = self._write(text, rng)
+        reply = self._write(text, _header(text, sampling), rng)
         cut = rng.random() < self.settings.cut_off
         tokens = len(reply.split())
         return Reply(reply, "length" if cut else "stop", len(text.split()), tokens)
@@ -101,7 +101,7 @@ class ScriptedEngine:
         if self.settings.die_on is not None and self.settings.die_on in text:
             os._exit(1)
 
-    def _write(self, text: str, rng: random.Random) -> str:
+    def _write(self, text: str, header: str, rng: random.Random) -> str:
         script = self.settings
         kind = rng.random()
         if (kind := kind - script.refuse) < 0:
@@ -110,10 +110,16 @@ class ScriptedEngine:
             return ""
         if (kind := kind - script.repeat) < 0:
             return "The very same sentence comes back once more."
-        tail = text.rstrip().splitlines()
-        words = [word for line in tail[-6:] for word in line.split()] or ["text"]
+        tail = text.rstrip().splitlines()[-6:]
+        # A word with a colon could be read as a header.
+        words = [word for line in tail for word in line.split() if ":" not in word] or ["text"]
         body = " ".join(rng.choice(words) for _ in range(script.words)) + "."
         if kind - script.run_on < 0:
-            header = tail[-1].rstrip(": ") if tail else "Text"
             return f"{body}\n\n{header}: and here begins another one."
         return body
+
+
+def _header(text: str, sampling: Sampling) -> str:
+    """Return the header under which a reply runs on: the cue of a raw prompt, or the last stop string's."""
+    cues = [line.strip() for line in (*sampling.stop, text.rstrip().rpartition("\n")[2])]
+    return next((cue[:-1] for cue in reversed(cues) if cue.endswith(":")), "Text")

@@ -142,7 +142,6 @@ def test_failures_below_the_bearable_share_do_not_stop_a_run(tmp_path: Path) -> 
     assert run.tally.failed == MIN_FAILED
 
 
-@pytest.mark.xfail(strict=True, reason="pipeline.py _settle_rows: rows a worker calls failed are not checked")
 def test_a_method_that_returns_nothing_stops_the_run_as_other_failures_do(run: Run) -> None:
     with pytest.raises(TooManyFailures):
         for item in run.lot(100):

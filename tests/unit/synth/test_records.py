@@ -142,7 +142,6 @@ def test_case_and_spacing_make_no_other_text(text: str) -> None:
     assert -(2**63) <= text_hash(text) < 2**63
 
 
-@pytest.mark.xfail(strict=True, reason="task.py TaskSettings: a field may be called like a ledger column")
 def test_a_task_with_a_field_called_like_a_ledger_column_is_refused() -> None:
     task = {"name": "n", "instruction": "i", "labels": {"a": "one", "b": "two"}}
     with pytest.raises(ValueError, match="reason"):
