@@ -41,7 +41,7 @@ def _parse(line: bytes, place: str) -> dict[str, Any]:
             # Half of a character that takes two escapes passes as JSON, and as text nowhere else.
             json.dumps(row, ensure_ascii=False).encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise DataError(f"{place}: is not UTF-8 text ({error.reason})") from error
+        raise DataError(f"{place}: is not UTF-8 text ({error.reason}); mend the row") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{place}: is not a JSON object ({error.msg})") from error
     except (ValueError, RecursionError) as error:

@@ -99,10 +99,7 @@ def _document(row: Mapping[str, Any], settings: CorpusSettings, place: str) -> D
             f"{place}: the text has {length:,} characters, at most {MAX_CHARACTERS:,} are taken; "
             "cut it into passages or remove the row"
         )
-    try:
-        return make_document(text, (title or "").strip() or None)
-    except UnicodeEncodeError as error:
-        raise DataError(f"{place}: the text is not valid Unicode ({error.reason}); mend the row") from error
+    return make_document(text, (title or "").strip() or None)
 
 
 def _field(row: Mapping[str, Any], name: str, place: str) -> str:

@@ -64,7 +64,7 @@ def test_text_columns_are_joined(tmp_path: Path) -> None:
         ([{"text": 3}], r"c\.jsonl:1: 'text' must be a text"),
         ([{"text": "x" * 1_000_000}], r"c\.jsonl:1: the text has 1,000,000 characters, at most 100,000"),
         ([{"text": "x", "title": 4}], r"c\.jsonl:1: 'title' is not a text"),
-        ([{"text": "\ud800"}], r"c\.jsonl:1: the text is not valid Unicode"),
+        ([{"text": "\ud800"}], r"c\.jsonl:1: is not UTF-8 text"),
         ([], "holds no documents"),
     ],
 )
