@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from cluster.errors import LeaseError, LeaseLost
+from cluster.errors import LeaseError, LeaseLost, StorageError
 from cluster.storage import Store
 
 TTL_SECONDS = 30.0
@@ -61,6 +61,8 @@ class Lease:
                 # Kept in `_lost`: the next commit or renewal of the driver itself raises it.
                 log.error("%s", lost)
                 return
+            except StorageError as error:
+                log.warning("the lease could not be renewed and is tried again: %s", error)
 
     def release(self) -> None:
         """Give the lease up, so that the next driver need not wait."""

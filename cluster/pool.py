@@ -77,6 +77,7 @@ class Pool:
         self._settings = settings
         self._report = report
         self._replicas: dict[int, Any] = {}
+        self._given_up: set[int] = set()
         self.restarts = 0
 
     @property
@@ -85,10 +86,10 @@ class Pool:
         return len(self._replicas)
 
     async def run(self, source: Source) -> None:
-        """Work a source until it is done; TooManyFailures when a replica cannot be started."""
+        """Work a source until it is done; TooManyFailures when no replica can be started."""
         try:
             async with asyncio.TaskGroup() as group:
-                for index in range(self._settings.replicas):
+                for index in set(range(self._settings.replicas)) - self._given_up:
                     group.create_task(self._serve(index, source))
         except BaseExceptionGroup as failures:
             # One cause ends a run; the group's wrapping would hide its class from the command line.
@@ -139,7 +140,10 @@ class Pool:
             await asyncio.wait_for(replica.drop.remote(), self._settings.hang_timeout)
 
     async def _ready(self, index: int, source: Source) -> Any | None:
-        """Return the loaded replica of a place, starting it if need be; None when work ended first."""
+        """Return the loaded replica of a place, starting it if need be.
+
+        None when the work ended first, or when it cannot be started and other places go on.
+        """
         import ray
 
         if index in self._replicas:
@@ -161,9 +165,13 @@ class Pool:
             self._replicas[index] = replica
             self._report("replica_ready", replica=index, node=node)
             return replica
-        raise TooManyFailures(
-            f"teacher: replica {index} failed to start {START_ATTEMPTS} times; last: {_first_line(cause)}"
-        ) from cause
+        self._given_up.add(index)
+        why = f"teacher: replica {index} failed to start {START_ATTEMPTS} times; last: {_first_line(cause)}"
+        if len(self._given_up) == self._settings.replicas:
+            raise TooManyFailures(why) from cause
+        log.warning("%s; the other places go on", why)
+        self._report("replica_given_up", replica=index, reason=why)
+        return None
 
     def _bury(self, index: int, reason: str) -> None:
         _kill(self._replicas.pop(index))

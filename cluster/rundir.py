@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.errors import FingerprintError
 from cluster.lease import Lease, acquire
-from cluster.settings import digest, flatten
+from cluster.settings import flatten
 from cluster.storage import Store
 
 PACKAGES = (
@@ -55,10 +55,11 @@ def read_run(store: Store) -> dict[str, Any]:
     return dict(json.loads(store.read("run.json"))) if store.exists("run.json") else {}
 
 
-def check_fingerprint(store: Store, stage: str, content: Mapping[str, Any]) -> str:
+def check_fingerprint(store: Store, stage: str, content: Mapping[str, Any], begun: bool = True) -> bool:
     """Compare what determines a stage's rows with what the run was begun with, and record it the first time.
 
-    Returns the fingerprint; FingerprintError names every setting that changed.
+    Returns whether it was recorded now: the first time, or changed while the stage has not begun, that is
+    has no rows yet. FingerprintError names every setting that changed since.
     """
     record = read_run(store)
     now = flatten(json.loads(json.dumps(content)))
@@ -66,9 +67,13 @@ def check_fingerprint(store: Store, stage: str, content: Mapping[str, Any]) -> s
     if known is None:
         record["fingerprints"][stage] = now
         store.write("run.json", _json(record))
-        return digest(now)
+        return True
     # A setting that a newer version knows of and that is null says what its absence said.
     changed = [key for key in sorted(known | now) if known.get(key) != now.get(key)]
+    if changed and not begun:
+        record["fingerprints"][stage] = now
+        store.write("run.json", _json(record))
+        return True
     if changed:
         lines = [f"  {key}: {_short(known.get(key))} -> {_short(now.get(key))}" for key in changed]
         raise FingerprintError(
@@ -76,7 +81,7 @@ def check_fingerprint(store: Store, stage: str, content: Mapping[str, Any]) -> s
             + "\n".join(lines)
             + "\nset them back, or give this run another name with --set run=NAME"
         )
-    return digest(now)
+    return False
 
 
 def update_metrics(store: Store, **sections: Any) -> None:

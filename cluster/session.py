@@ -3,13 +3,18 @@
 import logging
 import os
 import shlex
+import signal
 import sys
+import threading
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlparse
+from typing import Any
 
-from cluster.errors import RunError, UserError
+from cluster.errors import RunError, StorageError, UserError
+from cluster.storage import Store
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,8 +24,8 @@ _DEFAULTS = {
     "RAY_AUTH_MODE": "token",
     # The new Parquet reader fails a whole execution when one node is lost while footers are read.
     "RAY_DATA_USE_DATASOURCE_V2": "0",
-    # Ray's own processes write warnings of theirs to the driver's terminal.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # An engine is a child of its replica: without this it outlives a replica that crashes, and keeps the GPU.
+    "RAY_process_group_cleanup_enabled": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -42,6 +47,7 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    handler = signal.getsignal(signal.SIGTERM)
     local = address is None and "RAY_ADDRESS" not in os.environ
     _ensure_token(local)
     try:
@@ -51,8 +57,11 @@ def connected(address: str | None) -> Iterator[None]:
             logging_level=logging.WARNING,
             log_to_driver=bool(os.environ.get("NIGHTSHIFT_WORKER_LOGS")),
             configure_logging=True,
-            runtime_env=None if local or _in_job() else _code(),
+            runtime_env=None if local or in_job() else _code(),
         )
+        # Ray puts a handler of its own in place of the caller's.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         raise UserError(
             f"--address {address or os.environ.get('RAY_ADDRESS')}: no Ray cluster could be joined "
@@ -68,7 +77,7 @@ def submit(address: str, module: str, arguments: Sequence[str]) -> int:
     """Send `python -m module arguments` to a job server, follow its output, return its exit code."""
     prepare_environment()
     from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobStatus, JobSubmissionClient
+    from ray.job_submission import JobSubmissionClient
 
     try:
         client = JobSubmissionClient(address)
@@ -83,23 +92,38 @@ def submit(address: str, module: str, arguments: Sequence[str]) -> int:
     except (ConnectionError, RuntimeError) as error:
         raise UserError(f"--submit {address}: {str(error).splitlines()[0]}") from error
     print(f"submitted {job} to {address}", file=sys.stderr)
+    try:
+        return _follow(client, job)
+    except KeyboardInterrupt:
+        print(f"\n{job} goes on; end it with: ray job stop --address {address} {job}", file=sys.stderr)
+        return 1
+    except (ConnectionError, RuntimeError) as error:
+        raise RunError(
+            f"--submit {address}: the link to {job} broke ({str(error).splitlines()[0]}), the job goes on; "
+            f"see: ray job status --address {address} {job}"
+        ) from error
+
+
+def _follow(client: Any, job: str) -> int:
+    """Print a job's output until it ends, and return its exit code."""
     import asyncio
 
-    async def follow() -> None:
+    async def show() -> None:
         async for lines in client.tail_job_logs(job):
-            print(lines, end="")
+            print(lines, end="", flush=True)
 
-    asyncio.run(follow())
-    status = client.get_job_status(job)
-    if status == JobStatus.SUCCEEDED:
-        return 0
-    code = client.get_job_info(job).driver_exit_code
-    if code is None:
-        raise RunError(f"--submit {address}: {job} ended as {status}: {client.get_job_info(job).message}")
-    return int(code)
+    asyncio.run(show())
+    while not client.get_job_status(job).is_terminal():
+        # The output may end before the job's state is written.
+        time.sleep(1)
+    info = client.get_job_info(job)
+    if info.driver_exit_code is None:
+        raise RunError(f"{job} ended as {client.get_job_status(job)}: {info.message}")
+    return int(info.driver_exit_code)
 
 
-def _in_job() -> bool:
+def in_job() -> bool:
+    """Say whether a job server started this process."""
     # The job server ships the working directory itself and leaves the job's configuration in this variable.
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
@@ -118,6 +142,24 @@ def _ensure_token(local: bool) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-def is_remote(address: str) -> bool:
-    """Say whether an address is a URL of a job server."""
-    return urlparse(address).scheme in {"http", "https"}
+def check_shared(store: Store) -> None:
+    """Raise StorageError when a node of the cluster does not see what this process writes to a store."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    probe = f".probe-{uuid.uuid4().hex}"
+    store.write(probe, b"")
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(lambda: store.exists(probe))
+    seen = [look.options(scheduling_strategy=On(node["NodeID"], soft=False)).remote() for node in nodes]
+    try:
+        for node, answer in zip(nodes, seen, strict=True):
+            if not ray.get(answer):
+                raise StorageError(
+                    f"store {store.url}: node {node['NodeManagerAddress']} does not see it; give a folder "
+                    "that all nodes share with --set store=FOLDER"
+                )
+    finally:
+        store.delete(probe)

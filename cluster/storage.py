@@ -163,12 +163,12 @@ class LocalStore:
         return temporary
 
 
-def open_store(url: str) -> Store:
-    """Open the store a recipe names; StorageError when it cannot be written."""
+def open_store(url: str, base: Path = Path()) -> Store:
+    """Open the store a recipe names, from base if it is relative; StorageError when it cannot be written."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme != "file":
         raise StorageError(f"store: {url}: only folders are supported so far; give a folder all nodes share")
-    store = LocalStore(Path(url.removeprefix("file://")).expanduser())
+    store = LocalStore(base / Path(url.removeprefix("file://")).expanduser())
     probe = f".probe-{uuid.uuid4().hex}"
     store.write(probe, b"")
     store.delete(probe)

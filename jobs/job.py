@@ -13,6 +13,8 @@ import click
 from cluster.errors import NightshiftError, SettingsError
 
 Run = Callable[..., int]
+WRITERS = ("run", "synthesize")
+"""Verbs that need the teacher."""
 
 
 def job(verb: str, run: Run, *extra: click.Parameter) -> click.Command:
@@ -75,7 +77,7 @@ def _start(verb: str, run: Run, given: dict[str, Any], arguments: Collection[str
     from jobs.stage import check, opened
 
     prepare_environment()
-    plan = check(load_recipe(path, assignments))
+    plan = check(load_recipe(path, assignments), teacher=verb in WRITERS)
     if dry_run:
         return _show(plan.recipe)
     with opened(plan, address) as stage:

@@ -36,7 +36,8 @@ class Recipe(Settings):
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the run; its folder in the store. The same name resumes."""
     store: str = "runs"
-    """Folder that holds runs and indexes; all nodes must see it. Relative to the working directory."""
+    """Folder that holds runs and indexes; all nodes must see it. Relative to the working directory, or to the
+    home directory in a job of a cluster."""
     task: Path | dict[str, Any]
     """Task file, or the task itself; paths are relative to the recipe."""
     license: str = "unknown"
@@ -67,7 +68,11 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     if recipe.corpus is not None:
         corpus = recipe.corpus.model_copy(update={"path": base / recipe.corpus.path})
         recipe = recipe.model_copy(update={"corpus": corpus})
-    recipe = recipe.model_copy(update={"task": _placed(recipe.task, base)})
+    teacher = recipe.teacher.model_copy(update={"model": _model(recipe.teacher.model)})
+    recipe = recipe.model_copy(update={"task": _placed(recipe.task, base), "teacher": teacher})
+    if recipe.index is not None:
+        encoder = recipe.index.encoder.model_copy(update={"model": _model(recipe.index.encoder.model)})
+        recipe = recipe.model_copy(update={"index": recipe.index.model_copy(update={"encoder": encoder})})
     names = [student.name for student in recipe.students]
     if len(set(names)) < len(names):
         raise SettingsError(f"{path}: students: two have the same name")
@@ -84,3 +89,8 @@ def _placed(task: Path | dict[str, Any], base: Path) -> Path | dict[str, Any]:
         return base / task
     files = {name: str(base / task[name]) for name in ("seeds", "test") if isinstance(task.get(name), str)}
     return task | files
+
+
+def _model(name: str) -> str:
+    """Return a model's folder or file as an absolute path, and any other name as it is."""
+    return str(Path(name).absolute()) if Path(name).exists() else name

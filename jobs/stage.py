@@ -8,8 +8,8 @@ from pathlib import Path
 from cluster.errors import SettingsError
 from cluster.lease import Lease
 from cluster.progress import Progress
-from cluster.rundir import owned, record_run
-from cluster.session import connected
+from cluster.rundir import owned, read_run, record_run
+from cluster.session import check_shared, connected, in_job
 from cluster.storage import Store, open_store
 from jobs.recipe import Recipe
 from synth.task import Gold, Task, load_task, load_test
@@ -23,7 +23,7 @@ class Plan:
     task: Task
     test: tuple[Gold, ...]
     revision: str
-    """Revision of the teacher."""
+    """Revision of the teacher; empty for verbs that need none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,11 @@ class Stage:
         return self.plan.task
 
 
-def check(recipe: Recipe) -> Plan:
-    """Find and check every input of a recipe without starting anything; UserError names what is wrong."""
+def check(recipe: Recipe, teacher: bool = True) -> Plan:
+    """Find and check every input of a recipe without starting anything; UserError names what is wrong.
+
+    Only verbs that write rows need the teacher, which may be installed on the cluster alone.
+    """
     from cluster.models import resolve_model
     from retrieval.corpus import check_corpus
 
@@ -62,18 +65,21 @@ def check(recipe: Recipe) -> Plan:
         resolve_model(recipe.index.encoder.model)
     for student in recipe.students:
         resolve_model(student.base)
-    return Plan(recipe, task, test, recipe.teacher.check())
+    return Plan(recipe, task, test, recipe.teacher.check() if teacher else "")
 
 
 @contextmanager
 def opened(plan: Plan, address: str | None) -> Iterator[Stage]:
     """Own the run folder and hold a connection to Ray for as long as the block lasts."""
-    root = open_store(plan.recipe.store)
+    # A job's working directory is a copy that goes with the job: what is kept has to lie elsewhere.
+    root = open_store(plan.recipe.store, Path.home() if in_job() else Path.cwd())
     run = root.within(plan.recipe.run)
     with owned(run) as lease:
         progress = Progress(run)
-        record_run(run, plan.recipe.run, plan.recipe.model_dump(mode="json"))
+        if not read_run(run):
+            record_run(run, plan.recipe.run, plan.recipe.model_dump(mode="json"))
         progress.event("started", epoch=lease.epoch)
         with connected(address):
+            check_shared(root)
             yield Stage(plan, root, run, lease, progress)
         progress.event("ended")

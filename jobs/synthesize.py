@@ -5,7 +5,8 @@ nightshift synthesize recipe.yaml, or: ray job submit --working-dir . -- python 
 
 from dataclasses import asdict
 
-from cluster.rundir import check_fingerprint, read_metrics, update_metrics
+from cluster.ledger import part_count
+from cluster.rundir import check_fingerprint, read_metrics, record_run, update_metrics
 from jobs.index import build
 from jobs.job import job
 from jobs.stage import Stage
@@ -22,6 +23,7 @@ def run(stage: Stage) -> int:
     """Write the dataset; 3 when a label stalled and the dataset is smaller than asked for."""
     order = _order(stage)
     result = synthesize(order)
+    stage.lease.renew(force=True)
     dataset = curate(stage.run, stage.task.settings.fields, order.targets)
     books = balance(stage.run, dataset, result.drawn, result.unfinished)
     _record(stage, result, dataset, books.as_json())
@@ -47,11 +49,13 @@ def _order(stage: Stage) -> Order:
         "teacher": teacher.identity() | {"revision": stage.plan.revision},
         "index": index.fingerprint if index else None,
     }
-    check_fingerprint(stage.run, "synthesize", content)
+    if check_fingerprint(stage.run, "synthesize", content, begun=part_count(stage.run) > 0):
+        # What was prepared for other settings is of no use to these.
+        stage.run.delete("sources")
+    record_run(stage.run, recipe.run, recipe.model_dump(mode="json"))
     retriever = open_retriever(index, recipe.retriever) if index else None
     return Order(
-        assignment=Assignment(stage.task, recipe.method, teacher),
-        revision=stage.plan.revision,
+        assignment=Assignment(stage.task, recipe.method, teacher, stage.plan.revision),
         targets=dict.fromkeys(stage.task.labels, recipe.targets.rows_per_label),
         ceiling=recipe.targets.ceiling,
         store=stage.run,

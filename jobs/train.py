@@ -75,6 +75,7 @@ def _dataset(stage: Stage) -> pa.Table:
 def run(stage: Stage) -> int:
     """Train every student that is not trained on these very rows already."""
     for pupil in pupils(stage):
+        stage.lease.renew(force=True)
         rows = training_rows(stage, pupil)
         stage.progress.say(
             f"Student {pupil.settings.name}: training on {rows.num_rows} {pupil.trained_on} rows"

@@ -71,7 +71,7 @@ def corpus_files(path: Path) -> list[Path]:
 
 def read_documents(settings: CorpusSettings) -> Iterator[Document]:
     """Yield the documents once each, in file order; DataError names file, row and remedy."""
-    # The ids as 8-byte numbers: the only thing held that grows with the corpus.
+    # The ids as numbers, some 64 bytes each: the only thing held that grows with the corpus.
     seen: set[int] = set()
     for path in corpus_files(settings.path):
         for number, row in READERS[_ending(path)](path):

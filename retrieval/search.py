@@ -42,7 +42,8 @@ class DenseRetriever:
         if not queries:
             return []
         with own_errors():
-            encode = _task(encode_queries)
+            # On a CPU: the GPUs are the teachers', and this worker would keep a part of one.
+            encode = _task(encode_queries).options(runtime_env={"env_vars": {"CUDA_VISIBLE_DEVICES": ""}})
             vectors = encode.remote(self._index.encoder, list(queries))
             scores, rows = await self._nearest(vectors, top_k)
             documents = await self._documents(np.unique(rows))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from cluster.errors import SettingsError
 from cluster.settings import Settings, digest
 from synth.records import Example, Item, Prompt, Rejection, Reply, Sampling
 from synth.task import Task
@@ -133,3 +134,9 @@ class Method(ABC):
     def capacity(self, sources: Sources) -> Mapping[str, int] | None:
         """Return how many items there can be for each label; None when there is no end to them."""
         return None
+
+
+def only_text(task: Task) -> None:
+    """Refuse, for a method that writes one text, a task whose examples have more fields."""
+    if task.settings.fields != ("text",):
+        raise SettingsError("task.fields: this method writes the field text alone; remove the others")

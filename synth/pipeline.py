@@ -62,6 +62,7 @@ class Committer:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._waiting: list[pa.RecordBatch] = []
+        self._ending = False
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take rows; they are safe once the next flush returns."""
@@ -81,15 +82,19 @@ class Committer:
             await asyncio.to_thread(self._ledger.lease.renew)
 
     async def keep_flushing(self, tick: Callable[[], None]) -> None:
-        """Flush on time or size until cancelled, and call tick a few times a second."""
-        flushed = time.monotonic()
-        while True:
+        """Flush on time or size until told to end, and call tick a few times a second."""
+        flushed, self._ending = time.monotonic(), False
+        while not self._ending:
             await asyncio.sleep(TICK_SECONDS)
             tick()
             waiting = sum(batch.num_rows for batch in self._waiting)
             if waiting >= FLUSH_ROWS or time.monotonic() - flushed >= FLUSH_SECONDS:
                 await self.flush()
                 flushed = time.monotonic()
+
+    def end(self) -> None:
+        """Let `keep_flushing` return; cancelled, it would leave a thread that writes beside the next flush."""
+        self._ending = True
 
 
 class ItemSource:
@@ -189,7 +194,7 @@ async def work(pool: Pool, source: Source, committer: Committer, tick: Callable[
             flushing.result()
         working.result()
     finally:
-        for task in (working, flushing):
-            task.cancel()
+        working.cancel()
+        committer.end()
         await asyncio.gather(working, flushing, return_exceptions=True)
         await committer.flush()

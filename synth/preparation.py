@@ -60,7 +60,10 @@ class CallSource:
         if outcome.rows is not None:
             self._committer.add(outcome.rows)
             for row in outcome.rows.to_pylist():
-                self._futures.pop(row["item_id"]).set_result(as_reply(row))
+                future = self._futures.pop(row["item_id"])
+                # Whoever asked may have been cancelled meanwhile.
+                if not future.done():
+                    future.set_result(as_reply(row))
         for item_id, message in outcome.errors:
             self._strike(item_id, message)
 
@@ -76,7 +79,9 @@ class CallSource:
         if self._strikes[call_id] < ATTEMPTS:
             self._waiting.append(self._calls[call_id])
         else:
-            self._futures.pop(call_id).set_exception(RunError(f"prepare: a teacher call failed: {reason}"))
+            future = self._futures.pop(call_id)
+            if not future.done():
+                future.set_exception(RunError(f"prepare: a teacher call failed: {reason}"))
 
 
 def as_reply(row: Mapping[str, Any]) -> Reply:

@@ -27,7 +27,7 @@ def starter(assignment: Assignment) -> Callable[[int], Any]:
     teacher = assignment.teacher
     actor: Any = ray.remote(
         num_cpus=teacher.num_cpus,
-        num_gpus=teacher.num_gpus,
+        num_gpus=_gpus(teacher),
         max_restarts=0,
         max_concurrency=ACTOR_CONCURRENCY,
         # One replica on every node before a second on any.
@@ -43,7 +43,17 @@ def _places(teacher: TeacherSettings) -> int:
     """One replica per share of GPUs it reserves; without GPUs, one on every node with enough CPUs."""
     import ray
 
-    if teacher.num_gpus:
-        return max(1, int(ray.cluster_resources().get("GPU", 0) / teacher.num_gpus))
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = _gpus(teacher)
+    if gpus:
+        return max(1, sum(int(node.get("GPU", 0) / gpus) for node in nodes))
     return max(1, sum(node.get("CPU", 0) >= max(teacher.num_cpus, 1) for node in nodes))
+
+
+def _gpus(teacher: TeacherSettings) -> float:
+    """GPUs a replica reserves on this cluster."""
+    import ray
+
+    if teacher.num_gpus is not None:
+        return teacher.num_gpus
+    return teacher.gpus() if ray.cluster_resources().get("GPU") else 0.0

@@ -26,7 +26,6 @@ class Order:
     """What is to be made, and where."""
 
     assignment: Assignment
-    revision: str
     targets: Mapping[str, int]
     ceiling: float
     store: Store
@@ -74,7 +73,7 @@ async def _synthesize(order: Order) -> Result:
         _check_capacity(order, method, sources)
         planner = Planner(method.plan(sources, 0, {}), order.targets, past.settled, order.ceiling)
         planner.catch_up()
-        author = Author(assignment.method.name, assignment.teacher.model, order.revision)
+        author = Author(assignment.method.name, assignment.teacher.model, assignment.revision)
         source = ItemSource(planner, committer, Tally(), author)
         if not source.done():
             order.progress.say(f"Teacher: loading {assignment.teacher.model} ({assignment.teacher.backend})")

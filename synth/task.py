@@ -100,7 +100,8 @@ class Task:
     def identity(self) -> dict[str, Any]:
         """What of the task determines a row's content; test rows do not."""
         shown = self.settings.model_dump(mode="json", exclude={"seeds", "test", "name"})
-        return shown | {"seeds": digest([seed.id for seed in self.seeds])}
+        # The order of the labels is that of the plan.
+        return shown | {"order": list(self.labels), "seeds": digest([seed.id for seed in self.seeds])}
 
 
 def load_task(source: Path | Mapping[str, Any], base: Path) -> Task:

@@ -40,8 +40,8 @@ class TeacherSettings(Settings):
     """Items a replica works at once."""
     num_cpus: float = Field(1, ge=0)
     """CPUs a replica reserves."""
-    num_gpus: float = Field(0, ge=0)
-    """GPUs a replica reserves."""
+    num_gpus: float | None = Field(None, ge=0)
+    """GPUs a replica reserves; by default as many as its backend uses, and none where there are none."""
     item_timeout: float = Field(600, gt=0)
     """Seconds after which an item is given up and tried once more elsewhere."""
     hang_timeout: float = Field(120, gt=0)
@@ -50,6 +50,10 @@ class TeacherSettings(Settings):
     def identity(self) -> dict[str, object]:
         """What of the teacher determines a row's content; the number of replicas does not."""
         return {"backend": self.backend, "model": self.model}
+
+    def gpus(self) -> float:
+        """Return how many GPUs a replica uses where there are any."""
+        return 0.0
 
     def resolve(self) -> "TeacherSettings":
         """Return the settings of the backend that will really run."""

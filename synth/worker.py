@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from cluster.errors import ModelError
 from cluster.pool import Outcome
 from synth.method import MethodSettings
 from synth.records import (
@@ -41,6 +42,8 @@ class Assignment:
     task: Task
     method: MethodSettings
     teacher: TeacherSettings
+    revision: str
+    """Revision of the teacher that the run was begun with."""
 
 
 class Worker:
@@ -51,7 +54,7 @@ class Worker:
         self._method = assignment.method.build(assignment.task)
         self._schema = ledger_schema(assignment.task.settings.fields)
         self._engine: Engine | None = None
-        self._author = Author(assignment.method.name, assignment.teacher.model, "")
+        self._author = Author(assignment.method.name, assignment.teacher.model, assignment.revision)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._rows: list[dict[str, object]] = []
         self._settled: list[str] = []
@@ -63,7 +66,11 @@ class Worker:
         import ray
 
         self._engine = await self._assignment.teacher.engine()
-        self._author = Author(self._author.method, self._author.teacher, self._engine.revision)
+        if self._engine.revision != self._assignment.revision:
+            raise ModelError(
+                f"teacher {self._assignment.teacher.model}: revision {self._engine.revision} is on this "
+                f"node, {self._assignment.revision} where the run was begun; give all nodes the same files"
+            )
         return str(ray.get_runtime_context().get_node_id())
 
     async def exchange(self, items: Sequence[Item | Call], hurry: bool = False) -> Outcome:

@@ -15,7 +15,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from cluster.errors import NightshiftError, RunError
+from cluster.errors import NightshiftError
 from training.classifier import new_classifier, save_classifier
 from training.dataset import TrainingRows, label_ids, tokenise
 from training.loop import History, Place, Training, fit
@@ -34,14 +34,14 @@ def work(config: dict[str, Any]) -> StudentReport | NightshiftError | None:
     started = time.monotonic()
     table: pa.Table = ray.get(job.rows)
     settings = job.settings
-    model, tokenizer = new_classifier(job.base, job.labels, settings.dropout, settings.seed)
-    texts = tokenise(table["text"].to_pylist(), tokenizer, settings.max_tokens)
-    training = Training(model, TrainingRows(texts, label_ids(table, job.labels)), settings, place)
-    resumed_after = _resume(training)
     try:
+        model, tokenizer = new_classifier(job.base, job.labels, settings.dropout, settings.seed)
+        texts = tokenise(table["text"].to_pylist(), tokenizer, settings.max_tokens)
+        training = Training(model, TrainingRows(texts, label_ids(table, job.labels)), settings, place)
+        resumed_after = _resume(training)
         history = fit(training, _Checkpoints(settings.checkpoint_seconds))
-    except RunError as error:
-        # A loss that is not finite is so on every worker and at every attempt: not worth a retry.
+    except NightshiftError as error:
+        # A model that cannot be used, a loss that is not finite: the same on every worker, at every attempt.
         return error
     if place.rank:
         return None

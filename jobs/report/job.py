@@ -11,6 +11,7 @@ from jobs.stage import Stage
 
 def run(stage: Stage) -> int:
     """Write `report.html` and `README.md` and say where they are."""
+    stage.lease.renew(force=True)
     card = write_card(stage.run, stage.recipe.license)
     page = write_report(stage.run)
     stage.progress.step("reported", f"Report: {page}", page=page, card=card)

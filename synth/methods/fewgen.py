@@ -10,7 +10,7 @@ from pydantic import Field
 
 from cluster.errors import SettingsError
 from cluster.settings import digest
-from synth.method import Feedback, Generate, Method, MethodSettings, Sources
+from synth.method import Feedback, Generate, Method, MethodSettings, Sources, only_text
 from synth.prompting import chat, read_reply, render, stops, task_values
 from synth.records import Example, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Task
@@ -51,6 +51,7 @@ class FewGen(Method):
 
     def __init__(self, settings: FewGenSettings, task: Task) -> None:
         super().__init__(settings, task)
+        only_text(task)
         self.settings = settings
         headers = stops(task.settings.text_type) if settings.header_stops else ()
         self._sampling = replace(self.sampling, stop=headers + settings.stop)

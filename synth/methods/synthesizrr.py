@@ -16,7 +16,7 @@ from pydantic import Field
 
 from cluster.errors import SettingsError
 from cluster.settings import digest
-from synth.method import Feedback, Generate, Method, MethodSettings, Sources, Tokenizer, Tools
+from synth.method import Feedback, Generate, Method, MethodSettings, Sources, Tokenizer, Tools, only_text
 from synth.prompting import chat, read_reply, render, stops, task_values
 from synth.records import Example, Grounding, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Gold, Task
@@ -107,6 +107,7 @@ class SynthesizRR(Method):
 
     def __init__(self, settings: SynthesizRRSettings, task: Task) -> None:
         super().__init__(settings, task)
+        only_text(task)
         self.settings = settings
         self._headers = (task.settings.document_type, task.settings.text_type)
         headers = stops(*self._headers) if settings.header_stops else ()

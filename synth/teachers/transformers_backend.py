@@ -33,6 +33,9 @@ class TransformersSettings(TeacherSettings):
     def identity(self) -> dict[str, object]:
         return super().identity() | {"max_model_len": self.max_model_len, "dtype": self.dtype}
 
+    def gpus(self) -> float:
+        return 1.0
+
     def check(self) -> str:
         return resolve_model(self.model).revision
 

@@ -46,6 +46,9 @@ class VllmSettings(TeacherSettings):
         shown = {"max_model_len": self.max_model_len, "dtype": self.dtype, "engine_args": self.engine_args}
         return super().identity() | shown
 
+    def gpus(self) -> float:
+        return float(self.tensor_parallel)
+
     def check(self) -> str:
         import importlib.util
 

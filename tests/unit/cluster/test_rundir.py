@@ -58,8 +58,8 @@ def test_a_run_folder_without_a_record_reads_as_empty(store: LocalStore) -> None
 
 
 def test_the_same_settings_in_any_order_have_the_same_fingerprint(store: LocalStore) -> None:
-    first = check_fingerprint(store, "synthesize", CONTENT)
-    assert check_fingerprint(store, "synthesize", dict(reversed(CONTENT.items()))) == first
+    assert check_fingerprint(store, "synthesize", CONTENT)
+    assert not check_fingerprint(store, "synthesize", dict(reversed(CONTENT.items())))
     check_fingerprint(store, "train", {"stop": ("a", "b")})
     check_fingerprint(store, "train", {"stop": ["a", "b"]})
 
@@ -138,3 +138,11 @@ def test_without_git_the_code_has_no_revision(monkeypatch: pytest.MonkeyPatch, e
 
     monkeypatch.setattr(rundir, "_git", fail)
     assert code_revision() is None
+
+
+def test_settings_may_change_until_a_stage_has_begun(store: LocalStore) -> None:
+    assert check_fingerprint(store, "synthesize", {"a": 1}, begun=False)
+    assert not check_fingerprint(store, "synthesize", {"a": 1}, begun=False)
+    assert check_fingerprint(store, "synthesize", {"a": 2}, begun=False)
+    with pytest.raises(FingerprintError, match="a: 2 -> 3"):
+        check_fingerprint(store, "synthesize", {"a": 3})

@@ -26,7 +26,8 @@ Settled = list[dict[str, Any]]
 
 
 def settle(position: int, label: str, *texts: str | None) -> Settled:
-    item = make_item("key", 0, position, (label,), draw=position, seed_id=f"s{position}",
+    # Ten positions make a round: 10 is the first of round 1, and comes after all of round 0.
+    item = make_item("key", position // 10, position % 10, (label,), draw=position, seed_id=f"s{position}",
         documents=(records.Grounding("doc", "A river.", 0.25),), attributes={"topic": "rain"})  # fmt: skip
     outcomes: list[Example | Rejection] = [
         Rejection("empty", "", label) if text is None else Example({"text": text}, label) for text in texts
@@ -59,7 +60,7 @@ NIGHT = [
     settle(3, "a", "Third of a."),
     settle(4, "b", "Second of b.", None),
     settle(5, "a", "Fourth of a."),
-    settle(6, "b", "Third of b."),
+    settle(10, "b", "Third of b."),
 ]
 TARGETS = {"a": 3, "b": 2}
 
@@ -129,12 +130,12 @@ def test_files_of_an_earlier_dataset_are_gone_and_shards_hold_all_rows_in_order(
     assert store.list("data") == ["data/train-00000-of-00001.parquet"]
 
 
-def test_the_digest_follows_texts_labels_and_order(tmp_path: Path) -> None:
+def test_the_digest_follows_texts_ids_and_order(tmp_path: Path) -> None:
     digests = {
         curate(store_of(tmp_path / str(n), [items]), ("text",), TARGETS).digest
-        for n, items in enumerate((NIGHT, NIGHT[1:], [settle(0, "b", "First of a.")], []))
+        for n, items in enumerate((NIGHT, NIGHT[1:], [settle(0, "b", "X.")], [settle(1, "b", "X.")], []))
     }
-    assert len(digests) == 4
+    assert len(digests) == 5
 
 
 def test_a_night_without_an_accepted_row_leaves_an_empty_dataset(tmp_path: Path) -> None:

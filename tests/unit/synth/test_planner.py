@@ -88,23 +88,24 @@ class Night:
 
 @st.composite
 def worlds(draw: st.DrawFn, several: bool) -> World:
-    """Any world; with several labels in every item, as Incubator has them, all have the same target."""
+    """Any world; under a ceiling, items of several labels have all, at one target: see test_quota's xfail."""
     labels = "abcd"[: draw(st.integers(1, 4))]
-    level = draw(st.integers(1, 8))
-    targets = {label: level if several else draw(st.integers(1, 8)) for label in labels}
+    ceiling, level = draw(st.sampled_from([1.0, 1.3, 2.5, 1e6])), draw(st.integers(1, 8))
+    alike = several and ceiling < 1e6
+    targets = {label: level if alike else draw(st.integers(1, 8)) for label in labels}
     turns = draw(st.permutations([*labels, *draw(st.lists(st.sampled_from(labels), max_size=5))]))
     random, fresh = Random(draw(st.integers(0, 2**32))), count(100)
     refused, twins = draw(st.sampled_from([0.0, 0.3, 0.9])), draw(st.sampled_from([0.0, 0.3]))
     plan, replies = [], []
     for position, turn in enumerate(islice(cycle(turns), draw(st.integers(0, 60)))):
-        mine = tuple(labels) if several else (turn,)
+        some = len(labels) if alike else random.randint(1, len(labels))
+        mine = tuple(random.sample(labels, some)) if several else (turn,)
         plan.append(make_item("key", 0, position, mine, draw=position))
-        pieces = [
-            label for label in mine for _ in range(random.choice([1, 1, 2])) if random.random() >= refused
-        ]
+        written = [label for label in mine for _ in range(random.choice([1, 1, 2]))]
+        pieces = [label for label in written if random.random() >= refused]
         hashes = [random.randrange(6) if random.random() < twins else next(fresh) for _ in pieces]
         replies.append(tuple(Candidate((label,), text) for label, text in zip(pieces, hashes, strict=True)))
-    return World(targets, plan, replies, draw(st.sampled_from([1.0, 1.3, 2.5, 1e6])))
+    return World(targets, plan, replies, ceiling)
 
 
 SEEDS = st.integers(0, 2**32)

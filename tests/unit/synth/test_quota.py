@@ -130,7 +130,7 @@ def test_a_gap_that_a_crash_left_is_drawn_even_if_rows_behind_it_seem_to_be_enou
     assert (planner.done(), planner.quota.kept) == (True, {"a": 1, "b": 1})
 
 
-@pytest.mark.xfail(strict=True, reason="planner.py: a closed label gets rows of items overdrawn for another")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="planner.py: overdraw feeds a closed label")
 def test_rows_of_a_label_that_stalled_do_not_depend_on_the_timing() -> None:
     labels, targets = ("stalled", "fine"), {"stalled": 1, "fine": 2}
     plan = [make_item("key", 0, position, labels, draw=position) for position in range(4)]
