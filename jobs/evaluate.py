@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.errors import DataError
-from cluster.rundir import update_metrics
+from cluster.rundir import read_metrics, update_metrics
+from cluster.settings import digest
 from jobs.job import job
 from jobs.stage import Stage
 from jobs.train import Pupil, pupils
@@ -47,11 +48,16 @@ def _scores(stage: Stage, pupil: Pupil) -> dict[str, Any]:
     if not stage.run.exists(f"{pupil.key}/manifest.json"):
         raise DataError(f"{stage.run.url}/{pupil.key}: is not trained; run `nightshift train` first")
     trained = json.loads(stage.run.read(f"{pupil.key}/manifest.json"))["report"]
+    scored = digest([trained, [row.id for row in stage.plan.test]])
+    earlier = read_metrics(stage.run).get("students", {}).get(pupil.settings.name, {})
+    if earlier.get("scored") == scored:
+        return dict(earlier)
     texts = [row.text for row in stage.plan.test]
     probabilities = predict_on_cluster(stage.run, pupil.key, texts)
     scores = score([row.label for row in stage.plan.test], probabilities, stage.task.labels).to_json()
     low, high = scores["accuracy_interval"]
     return scores | {
+        "scored": scored,
         "trained_on": pupil.trained_on,
         "rows": trained["rows"],
         "test_rows": scores["rows"],

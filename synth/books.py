@@ -64,6 +64,7 @@ def balance(store: Store, dataset: Dataset, drawn: int, unfinished: int) -> Book
     settled: set[str] = set()
     failed: set[str] = set()
     rows, rejected, tokens = Counter[str](), Counter[str](), Counter[str]()
+    returned = 0
     per_label: dict[str, Counter[str]] = {label: Counter() for label in dataset.per_label}
     for table in read_ledger(store, _COLUMNS):
         for row in table.to_pylist():
@@ -71,6 +72,7 @@ def balance(store: Store, dataset: Dataset, drawn: int, unfinished: int) -> Book
             if row["status"] == "prepared":
                 continue
             (failed if row["status"] == "failed" else settled).add(row["item_id"])
+            returned += row["status"] != "failed"
             rows[row["status"]] += 1
             for label in row["labels"]:
                 per_label[label][row["status"]] += 1
@@ -78,7 +80,7 @@ def balance(store: Store, dataset: Dataset, drawn: int, unfinished: int) -> Book
                 rejected[row["reason"]] += 1
     books = Books(
         items=Items(drawn, len(settled), len(failed), unfinished),
-        returned=rows["accepted"] + rows["rejected"],
+        returned=returned,
         accepted=rows["accepted"],
         rejected=dict(sorted(rejected.items())),
         surplus=dataset.surplus,

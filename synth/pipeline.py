@@ -93,7 +93,7 @@ class Committer:
                 flushed = time.monotonic()
 
     def end(self) -> None:
-        """Let `keep_flushing` return; cancelled, it would leave a thread that writes beside the next flush."""
+        """Let `keep_flushing` return; cancelling leaves a thread that writes beside the next flush."""
         self._ending = True
 
 
@@ -198,3 +198,5 @@ async def work(pool: Pool, source: Source, committer: Committer, tick: Callable[
         committer.end()
         await asyncio.gather(working, flushing, return_exceptions=True)
         await committer.flush()
+    # Rows that a last flush could not write have left the queue: the run must not end as if they were safe.
+    flushing.result()
