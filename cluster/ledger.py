@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import LeaseLost, StorageError
-from cluster.lease import Lease, part_place, valid_parts
+from cluster.lease import Lease, valid_parts
 from cluster.storage import Store
 
 COMPACT_PARTS = 64
@@ -83,7 +83,7 @@ def _first_of_each(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 def part_count(store: Store) -> int:
     """Return how many parts count."""
-    return sum(part_place(key) is not None for key in valid_parts(store))
+    return len(valid_parts(store))
 
 
 def _encode(table: pa.Table) -> bytes:

@@ -40,6 +40,8 @@ class Outcome:
     settled: tuple[str, ...] = ()
     errors: tuple[tuple[str, str], ...] = ()
     """(item id, message) of items that raised or timed out."""
+    timed_out: tuple[str, ...] = ()
+    """Ids of those that timed out."""
 
 
 class Source(Protocol):
@@ -78,6 +80,8 @@ class Pool:
         self._report = report
         self._replicas: dict[int, Any] = {}
         self._given_up: set[int] = set()
+        self._barren: dict[int, int] = {}
+        """How often in a row a place lost its replica before anything was settled there."""
         self.restarts = 0
 
     @property
@@ -114,18 +118,28 @@ class Pool:
                 return
             held: dict[str, Work] = {}
             try:
-                await self._pull(replica, source, held)
+                await self._pull(index, replica, source, held)
                 return
             except (ray.exceptions.RayError, TimeoutError) as error:
-                reason = "no sign of life" if isinstance(error, TimeoutError) else _first_line(error)
+                reason = str(error) or "no sign of life"
+                reason = reason if isinstance(error, TimeoutError) else _first_line(error)
                 self._bury(index, reason)
                 source.lost(list(held.values()), reason)
+                self._barren[index] = self._barren.get(index, 0) + 1
+                if self._barren[index] == START_ATTEMPTS:
+                    why = (
+                        f"teacher: replica {index} was lost {START_ATTEMPTS} times without a reply; {reason}"
+                    )
+                    self._give_up(index, why, error)
+                    return
 
-    async def _pull(self, replica: Any, source: Source, held: dict[str, Work]) -> None:
+    async def _pull(self, index: int, replica: Any, source: Source, held: dict[str, Work]) -> None:
+        settled, given = 0, dict[str, int]()
         while not source.done():
             free = self._settings.in_flight - len(held)
             lot = source.next_lot(min(LOT, free), held.keys()) if free > 0 else ()
             held.update((item.id, item) for item in lot)
+            given.update((item.id, settled) for item in lot)
             if not held:
                 await asyncio.sleep(IDLE_SECONDS)
                 continue
@@ -135,7 +149,13 @@ class Pool:
             outcome: Outcome = await asyncio.wait_for(answer, self._settings.hang_timeout)
             for item_id in (*outcome.settled, *(item_id for item_id, _ in outcome.errors)):
                 held.pop(item_id, None)
+            settled += len(outcome.settled)
+            if outcome.settled:
+                self._barren.pop(index, None)
             source.settle(outcome)
+            if any(given[item_id] == settled for item_id in outcome.timed_out):
+                # Nothing else came back either while these waited: it is the engine that hangs, not an item.
+                raise TimeoutError("its engine gives no replies")
         if held:
             await asyncio.wait_for(replica.drop.remote(), self._settings.hang_timeout)
 
@@ -165,13 +185,17 @@ class Pool:
             self._replicas[index] = replica
             self._report("replica_ready", replica=index, node=node)
             return replica
-        self._given_up.add(index)
         why = f"teacher: replica {index} failed to start {START_ATTEMPTS} times; last: {_first_line(cause)}"
+        self._give_up(index, why, cause)
+        return None
+
+    def _give_up(self, index: int, why: str, cause: Exception | None) -> None:
+        """Leave a place empty for good; TooManyFailures when it was the last."""
+        self._given_up.add(index)
+        self._report("replica_given_up", replica=index, reason=why)
         if len(self._given_up) == self._settings.replicas:
             raise TooManyFailures(why) from cause
         log.warning("%s; the other places go on", why)
-        self._report("replica_given_up", replica=index, reason=why)
-        return None
 
     def _bury(self, index: int, reason: str) -> None:
         _kill(self._replicas.pop(index))

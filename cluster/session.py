@@ -156,7 +156,11 @@ def check_shared(store: Store) -> None:
     seen = [look.options(scheduling_strategy=On(node["NodeID"], soft=False)).remote() for node in nodes]
     try:
         for node, answer in zip(nodes, seen, strict=True):
-            if not ray.get(answer):
+            try:
+                there = ray.get(answer, timeout=60)
+            except ray.exceptions.RayError:
+                continue  # The node is gone, though the list of nodes does not know it yet.
+            if not there:
                 raise StorageError(
                     f"store {store.url}: node {node['NodeManagerAddress']} does not see it; give a folder "
                     "that all nodes share with --set store=FOLDER"

@@ -30,13 +30,14 @@ GROUNDING_SEED = 0
 def run(stage: Stage) -> int:
     """Score every student and record the metrics."""
     stage.lease.renew(force=True)
+    found = list(pupils(stage))
     gold = [row.label for row in stage.plan.test]
     majority, count = Counter(gold).most_common(1)[0]
     update_metrics(
         stage.run,
         test={"rows": len(gold)},
         baselines={"majority": {"accuracy": count / len(gold), "label": majority}},
-        students={pupil.settings.name: _scores(stage, pupil) for pupil in pupils(stage)},
+        students={pupil.settings.name: _scores(stage, pupil) for pupil in found},
         grounding=_grounding(stage),
     )
     stage.progress.event("evaluated")

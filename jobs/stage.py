@@ -81,5 +81,9 @@ def opened(plan: Plan, address: str | None) -> Iterator[Stage]:
         progress.event("started", epoch=lease.epoch)
         with connected(address):
             check_shared(root)
-            yield Stage(plan, root, run, lease, progress)
+            try:
+                yield Stage(plan, root, run, lease, progress)
+            except BaseException as error:
+                progress.event("failed", reason=f"{type(error).__name__}: {error}"[:500])
+                raise
         progress.event("ended")

@@ -13,6 +13,7 @@ from jobs.stage import Stage
 from retrieval.search import open_retriever
 from synth.books import balance
 from synth.curate import Dataset, curate
+from synth.preparation import MANIFEST
 from synth.synthesis import Order, Result, synthesize
 from synth.worker import Assignment
 
@@ -49,9 +50,12 @@ def _order(stage: Stage) -> Order:
         "teacher": teacher.identity() | {"revision": stage.plan.revision},
         "index": index.fingerprint if index else None,
     }
-    if check_fingerprint(stage.run, "synthesize", content, begun=part_count(stage.run) > 0):
-        # What was prepared for other settings is of no use to these.
+    begun = part_count(stage.run) > 0
+    if not begun:
+        # The settings may still change, and what was prepared for others is of no use to these.
+        stage.run.delete(MANIFEST)
         stage.run.delete("sources")
+    check_fingerprint(stage.run, "synthesize", content, begun)
     record_run(stage.run, recipe.run, recipe.model_dump(mode="json"))
     retriever = open_retriever(index, recipe.retriever) if index else None
     return Order(

@@ -179,7 +179,7 @@ class ItemSource:
         if failed >= MIN_FAILED and failed > MAX_FAILED_SHARE * settled:
             raise TooManyFailures(
                 f"{failed} of {settled} items failed; the last: {reason}. What was made is kept; mend the "
-                "cause and run the same command again"
+                "cause and give the next run another name with --set run=NAME, for failed items stay failed"
             )
 
 

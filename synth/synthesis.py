@@ -124,6 +124,7 @@ async def _sources(order: Order, method: Method, pool: Pool, committer: Committe
     finally:
         preparing.cancel()
         called.cancel()
+    order.lease.renew(force=True)
     commit_sources(order.store, sources)
     # Read back, so that a resumed run plans from the very same bytes.
     return read_sources(order.store) or {}

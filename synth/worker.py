@@ -59,6 +59,7 @@ class Worker:
         self._rows: list[dict[str, object]] = []
         self._settled: list[str] = []
         self._errors: list[tuple[str, str]] = []
+        self._timed_out: list[str] = []
         self._finished = asyncio.Event()
 
     async def load(self) -> str:
@@ -79,11 +80,10 @@ class Worker:
             self._tasks[item.id] = asyncio.create_task(self._work(item))
         if not hurry and not self._finished.is_set():
             await self._wait()
-        rows, settled, errors = self._rows, self._settled, self._errors
-        self._rows, self._settled, self._errors = [], [], []
-        self._finished.clear()
-        batch = pa.RecordBatch.from_pylist(rows, schema=self._schema) if rows else None
-        return Outcome(batch, tuple(settled), tuple(errors))
+        rows = pa.RecordBatch.from_pylist(self._rows, schema=self._schema) if self._rows else None
+        outcome = Outcome(rows, tuple(self._settled), tuple(self._errors), tuple(self._timed_out))
+        self._forget()
+        return outcome
 
     async def drop(self) -> None:
         """Give up what is under way: it is not needed any more."""
@@ -92,14 +92,17 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
-        self._rows, self._settled, self._errors = [], [], []
-        self._finished.clear()
+        self._forget()
 
     async def stop(self) -> None:
         """Free the engine; the replica is ended next."""
         await self.drop()
         if self._engine is not None:
             await self._engine.close()
+
+    def _forget(self) -> None:
+        self._rows, self._settled, self._errors, self._timed_out = [], [], [], []
+        self._finished.clear()
 
     async def _wait(self) -> None:
         try:
@@ -119,6 +122,7 @@ class Worker:
             os._exit(1)
         except TimeoutError:
             self._errors.append((item.id, f"no reply within {self._assignment.teacher.item_timeout:.0f} s"))
+            self._timed_out.append(item.id)
         except Exception as error:  # Whatever a method or an engine raises settles this item alone.
             log.exception("item %s failed", item.id)
             self._errors.append((item.id, f"{type(error).__name__}: {str(error)[:300]}"))

@@ -5,7 +5,7 @@ import os
 import uuid
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cluster.errors import ModelError
 from cluster.models import resolve_model
@@ -40,7 +40,17 @@ class VllmSettings(TeacherSettings):
     enforce_eager: bool = False
     """Skip graph capture: loads faster, decodes slower on GPU. The CPU build always does."""
     engine_args: dict[str, Any] = {}
-    """More AsyncEngineArgs, passed through."""
+    """More AsyncEngineArgs, passed through; a token for the hub goes into the environment (HF_TOKEN)."""
+
+    @field_validator("engine_args")
+    @classmethod
+    def _harmless(cls, given: dict[str, Any]) -> dict[str, Any]:
+        refused = sorted({"hf_token", "trust_remote_code"} & given.keys())
+        if refused:
+            raise ValueError(
+                f"{', '.join(refused)}: is not passed on; secrets and foreign code stay out of recipes"
+            )
+        return given
 
     def identity(self) -> dict[str, object]:
         shown = {"max_model_len": self.max_model_len, "dtype": self.dtype, "engine_args": self.engine_args}

@@ -1,9 +1,7 @@
-"""What the pool does with replicas that work, die, hang, or never start; replicas here are plain objects."""
+"""What the pool does with replicas that work, die, hang, or never load."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,93 +12,119 @@ from hypothesis import strategies as st
 
 from cluster import pool as pool_module
 from cluster.errors import LeaseLost, ModelError, TooManyFailures
-from cluster.pool import LOT, START_ATTEMPTS, Outcome, Pool, PoolSettings, Work
+from cluster.pool import LOT, START_ATTEMPTS
+from tests.unit.cluster.scripted_replicas import Night
+
+DEATH = ray.exceptions.ActorDiedError
 
 
-@dataclass
-class Queue:
-    """Work that is handed out in order, and taken back first when a replica is lost."""
-
-    waiting: list[Any]
-    settled: Counter[str] = field(default_factory=Counter)
-    reasons: list[str] = field(default_factory=list)
-    lots: list[tuple[int, int]] = field(default_factory=list)
-    enough: int = 0
-
-    def next_lot(self, size: int, held: Collection[str]) -> Sequence[Work]:
-        lot, self.waiting = self.waiting[:size], self.waiting[size:]
-        assert not held & {item.id for item in lot}
-        self.lots.append((len(lot), len(lot) + len(held)))
-        return lot
-
-    def settle(self, outcome: Outcome) -> None:
-        self.settled.update(outcome.settled)
-        self.settled.update(item_id for item_id, _ in outcome.errors)
-
-    def lost(self, items: Sequence[Work], reason: str) -> None:
-        self.waiting = [*items, *self.waiting]
-        self.reasons.append(reason)
-
-    def done(self) -> bool:
-        return self.settled.total() >= self.enough
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
+    """Waits between attempts take no time; killing a replica marks it."""
+    sleep, wait = asyncio.sleep, asyncio.wait
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "sleep", lambda _: sleep(0))
+        patch.setattr(asyncio, "wait", lambda given, timeout: wait(given, timeout=0.01))
+        patch.setattr(ray, "kill", lambda replica, no_restart: setattr(replica, "killed", no_restart))
+        yield
 
 
-class Replica:
-    """Finishes what it is given, some of it at each exchange; `act` may raise, wait, or do nothing first."""
-
-    def __init__(self, act: Callable[[str], Awaitable[None]], per_exchange: int = 100) -> None:
-        self.held: list[str] = []
-        self.hurries: list[bool] = []
-        self.called: list[str] = []
-        self._act = act
-        self._per_exchange = per_exchange
-
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=getattr(type(self), f"on_{name}").__get__(self))
-
-    async def _do(self, name: str) -> None:
-        self.called.append(name)
-        await self._act(name)
-
-    async def on_load(self) -> str:
-        await self._do("load")
-        return "node"
-
-    async def on_exchange(self, items: list[Any], hurry: bool) -> Outcome:
-        self.held += [item.id for item in items]
-        self.hurries.append(hurry)
-        await self._do("exchange")
-        ready, self.held = self.held[: self._per_exchange], self.held[self._per_exchange :]
-        # Every third item fails: a pool has to let go of it as of any other.
-        fine = tuple(name for name in ready if int(name) % 3)
-        return Outcome(None, fine, tuple((name, "bad") for name in ready if not int(name) % 3))
-
-    async def on_drop(self) -> None:
-        await self._do("drop")
-
-    async def on_stop(self) -> None:
-        await self._do("stop")
+# Each number is how many calls a replica answers, its load among them, before it dies.
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3), st.lists(st.integers(1, 5), max_size=6), st.integers(1, 40), st.integers(1, 20))
+def test_every_item_is_settled_once_whoever_dies_when(
+    replicas: int, lives: list[int], speed: int, in_flight: int
+) -> None:
+    scripts = [["go on"] * calls + [DEATH()] for calls in lives]
+    night = Night(50, replicas, scripts, speed, in_flight).work()
+    assert night.all_once
+    assert night.pool.restarts == len(night.lost_items) <= len(lives)
+    assert all(replica.killed for replica in night.started)
+    lots = [lot for replica in night.started for lot in replica.lots]
+    assert all(size <= LOT and held <= in_flight for size, held, _ in lots)
 
 
-class Cluster:
-    """Starts replicas that act as a test says; keeps who was started, who was killed, what was reported."""
-
-    def __init__(self, act: Callable[[int, int, str], Awaitable[None]], per_exchange: int = 100) -> None:
-        self.started: list[tuple[int, Replica]] = []
-        self.killed: list[Replica] = []
-        self.events: list[str] = []
-        self._act = act
-        self._per_exchange = per_exchange
-
-    def start(self, place: int) -> Replica:
-        number = len(self.started)
-        replica = Replica(lambda name: self._act(place, number, name), self._per_exchange)
-        self.started.append((place, replica))
-        return replica
-
-    def pool(self, replicas: int, in_flight: int = 8, hang_timeout: float = 5.0) -> Pool:
-        shape = PoolSettings(replicas, in_flight, hang_timeout)
-        return Pool(self.start, shape, lambda kind, **_: self.events.append(kind))
+def test_a_replica_hurries_back_only_for_another_whole_lot() -> None:
+    night = Night(2 * LOT + 3, in_flight=3 * LOT, speed=1).work()
+    assert night.started[0].lots[:3] == [(16, 16, True), (16, 31, True), (3, 33, False)]
+    full = Night(LOT, in_flight=LOT).work()
+    assert full.started[0].lots == [(16, 16, False)]
 
 
-CLUSTERS: list[Cluster] = []
+@pytest.mark.parametrize(("end", "reason"), [(DEATH(), "The actor died"), (None, "no sign of life")])
+def test_what_a_dead_or_silent_replica_held_goes_back_and_its_place_is_filled(end: Any, reason: str) -> None:
+    night = Night(5, scripts=[["go on", "go on", end]], speed=2).work()
+    [(items, why)] = night.lost_items
+    assert items == ["2", "3", "4"] and why.startswith(reason)
+    assert [replica.place for replica in night.started] == [0, 0] and night.all_once
+    assert night.events == ["replica_ready", "replica_lost", "replica_ready"]
+
+
+def test_a_replica_that_fails_to_load_is_tried_again_and_each_try_is_ended() -> None:
+    night = Night(3, scripts=[[ModelError("no file")], [DEATH()]]).work()
+    assert night.all_once and len(night.started) == START_ATTEMPTS == 3
+    assert night.events == ["replica_failed_to_start"] * 2 + ["replica_ready"]
+    assert [replica.killed for replica in night.started] == [True] * 3
+    assert night.pool.restarts == 0
+
+
+def test_a_replica_that_never_loads_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "START_TIMEOUT", 0.03)
+    night = Night(3, scripts=[[None]]).work()
+    assert night.events == ["replica_failed_to_start", "replica_ready"] and night.all_once
+
+
+def test_when_no_place_can_be_filled_the_run_ends_with_the_last_reason() -> None:
+    night = Night(3, 2, [[ModelError("no file\nmore")]] * 6)
+    with pytest.raises(TooManyFailures, match=r"failed to start 3 times; last: no file$"):
+        night.work()
+    assert len(night.started) == 6 and all(replica.killed for replica in night.started)
+
+
+def test_a_place_that_is_given_up_leaves_the_work_to_the_others_for_good() -> None:
+    # Place 0 and 1 start in turn: those of place 0 never load.
+    failing = [ModelError("no GPU")]
+    night = Night(400, 2, [failing, [], failing, failing], speed=1).work()
+    assert night.all_once and night.events.count("replica_given_up") == 1
+    tries = len(night.started)
+    night.items, night.waiting = 401, [SimpleNamespace(id="400")]
+    night.work()
+    assert night.all_once and {replica.place for replica in night.started[tries:]} == {1}
+
+
+def test_a_replica_still_loading_when_the_work_ends_is_not_waited_for() -> None:
+    night = Night(3, 2, [[], [None]]).work()
+    assert night.all_once and night.started[1].called == ["load"] and night.started[1].killed
+
+
+def test_what_is_not_needed_any_more_is_dropped_and_not_lost() -> None:
+    night = Night(8, speed=3, enough=2).work()
+    assert night.started[0].called == ["load", "exchange", "drop", "stop"]
+    assert (night.settled.total(), night.lost_items) == (3, [])
+
+
+def test_a_second_source_finds_the_replicas_loaded() -> None:
+    night = Night(2)
+
+    async def twice() -> None:
+        await night.pool.run(night)
+        night.items, night.waiting = 3, [SimpleNamespace(id="2")]
+        await night.pool.run(night)
+        assert night.pool.alive == 1
+        await night.pool.close()
+
+    asyncio.run(twice())
+    assert night.started[0].called == ["load", "exchange", "exchange", "stop"]
+    assert (night.all_once, night.pool.alive, night.started[0].killed) == (True, 0, True)
+
+
+def test_an_error_of_the_source_ends_the_run_as_itself() -> None:
+    with pytest.raises(LeaseLost, match="taken"):
+        Night(5, 3, breaks=LeaseLost("taken")).work()
+
+
+@pytest.mark.parametrize("end", [DEATH(), None])
+def test_closing_ends_a_replica_that_does_not_answer(end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "STOP_SECONDS", 0.05)
+    night = Night(2, scripts=[["go on", "go on", end]]).work()
+    assert night.started[0].called == ["load", "exchange", "stop"] and night.started[0].killed

@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def test_create_puts_an_object_only_once_and_keeps_the_first(tmp_path: Path) -> 
     assert store.create("lease/epoch-1", b"yours") is False
     assert store.read("lease/epoch-1") == b"mine"
     assert [path.name for path in (tmp_path / "lease").iterdir()] == ["epoch-1"]
+
+
+def test_of_many_who_create_at_once_one_succeeds_and_its_bytes_stay(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        for race in range(20):
+            claims = [bytes([number]) * 10_000 for number in range(8)]
+            won = list(pool.map(store.create, [f"epoch-{race}"] * 8, claims))
+            assert won.count(True) == 1
+            assert store.read(f"epoch-{race}") == claims[won.index(True)]
 
 
 def test_append_adds_to_the_end(tmp_path: Path) -> None:

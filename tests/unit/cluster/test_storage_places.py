@@ -52,3 +52,18 @@ def test_a_store_may_lie_beside_the_working_directory(
     monkeypatch.chdir(tmp_path / "here")
     open_store("../runs").write("x", b"y")
     assert (tmp_path / "runs" / "x").read_bytes() == b"y"
+
+
+@pytest.mark.parametrize(("url", "place"), [("runs", "base/runs"), ("../up", "up"), ("{0}/own", "own")])
+def test_a_relative_store_starts_at_its_base_and_an_absolute_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, place: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert open_store(url.format(tmp_path), tmp_path / "base").url == str(tmp_path / place)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_store_in_the_home_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_store("~/runs", tmp_path / "base").url == f"{tmp_path}/runs"

@@ -74,5 +74,5 @@ def test_the_tree_names_every_folder() -> None:
     packages = {path.parent.relative_to(ROOT) for path in ROOT.glob("[cjrst]*/**/__init__.py")}
     shown = {folder for folder in packages if folder.parts[0] != "tests"}
     assert len(shown) >= 9
-    for folder in shown | {Path("infra"), Path("tests"), Path("benchmarks")}:
+    for folder in shown | {Path("infra"), Path("tests")}:
         assert f"{folder.name}/" in tree, folder

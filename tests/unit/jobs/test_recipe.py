@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.errors import SettingsError
+from cluster.errors import ModelError, SettingsError
+from cluster.models import resolve_model
 from jobs.recipe import load_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -93,3 +94,44 @@ def test_what_a_recipe_can_not_do_without_is_named(tmp_path: Path, key: str) -> 
     path.write_text(yaml.safe_dump(data))
     with pytest.raises(SettingsError, match=f"{key}: is required and missing"):
         load_recipe(path)
+
+
+def test_a_model_folder_is_found_from_any_folder_and_other_names_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").mkdir()
+    monkeypatch.chdir(tmp_path)
+    index = {"encoder": {"model": "weights", "preset": "minilm"}}
+    teacher = {"backend": "vllm", "model": "weights"}
+    recipe = load_recipe(written(tmp_path, corpus={"path": "docs"}, index=index, teacher=teacher))
+    assert recipe.index is not None
+    assert recipe.teacher.model == recipe.index.encoder.model == str(tmp_path / "weights")
+    for name in ("org/model", "package:some/file.gguf", "s3://bucket/weights"):
+        assert load_recipe(written(tmp_path, teacher=teacher | {"model": name})).teacher.model == name
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="recipe.py: students' folders stay relative to the directory"
+)
+def test_the_model_folder_of_a_student_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(written(tmp_path, students=[{"name": "s", "base": "weights"}]))
+    assert recipe.students[0].base == str(tmp_path / "weights")
+
+
+# A folder that may not be entered raises as this name does, but not for root, who may run these tests.
+@pytest.mark.xfail(strict=True, raises=OSError, reason="recipe.py: Path.exists() raises; so in models.py")
+@pytest.mark.parametrize("use", [resolve_model, "recipe"])
+def test_a_model_name_that_the_file_system_refuses_is_the_users_mistake(tmp_path: Path, use: Any) -> None:
+    name = "x" * 300
+    with pytest.raises(ModelError, match=name) as error:
+        if use == "recipe":
+            resolve_model(
+                load_recipe(written(tmp_path, teacher={"backend": "vllm", "model": name})).teacher.model
+            )
+        else:
+            resolve_model(name)
+    assert error.value.exit_code == 2
