@@ -50,7 +50,7 @@ def resolve_model(name: str) -> ResolvedModel:
     if name.startswith("package:"):
         return _local(_in_package(name), name)
     path = Path(name).expanduser()
-    if path.exists():
+    if is_there(path):
         return _local(path.absolute(), name)
     if "://" in name or name.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelError(f"model {name}: there is no such folder or file; check the path")
@@ -92,7 +92,7 @@ def _in_package(name: str) -> Path:
         )
     root = Path(next(iter(spec.submodule_search_locations)))
     path = root / inside
-    if not inside or not path.exists():
+    if not inside or not is_there(path):
         offered = sorted(p.name for p in root.iterdir() if p.is_dir() or p.suffix == ".gguf")
         shown = ", ".join(name for name in offered if not name.startswith("_")) or "no models"
         raise ModelError(f"model {name}: package {package!r} has no {inside or 'path'!r}; it holds {shown}")
@@ -129,16 +129,23 @@ def _hash_of(files: list[Path]) -> str:
 
 def _from_hub(name: str) -> ResolvedModel:
     from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
+    remedy = "check its spelling, or name a folder or `package:<import name>/<path>`"
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
+    except HFValidationError as error:
+        raise ModelError(f"model {name}: is no name of a model; {remedy}") from error
     except LocalEntryNotFoundError:
         pass
     else:
         if (folder / "config.json").is_file():
             return ResolvedModel(name, None, folder.name)
-    remedy = "check its spelling, or name a folder or `package:<import name>/<path>`"
     if constants.is_offline_mode():
         raise ModelError(f"model {name}: is not in the local cache and HF_HUB_OFFLINE is set; {remedy}")
     try:
@@ -224,3 +231,11 @@ def _save_plain(model: ResolvedModel, folder: Path) -> None:
     plain.generation_config = GenerationConfig.from_model_config(config)
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def is_there(path: Path) -> bool:
+    """Say whether a path exists; one that the file system refuses to look at does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

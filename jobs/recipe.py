@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from cluster.errors import SettingsError
+from cluster.models import is_there
 from cluster.registry import one_of
 from cluster.settings import Settings, override, read_yaml, validate
 from retrieval.settings import CorpusSettings, IndexSettings, RetrieverSettings
@@ -69,7 +70,10 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
         corpus = recipe.corpus.model_copy(update={"path": base / recipe.corpus.path})
         recipe = recipe.model_copy(update={"corpus": corpus})
     teacher = recipe.teacher.model_copy(update={"model": _model(recipe.teacher.model)})
-    recipe = recipe.model_copy(update={"task": _placed(recipe.task, base), "teacher": teacher})
+    students = tuple(s.model_copy(update={"base": _model(s.base)}) for s in recipe.students)
+    recipe = recipe.model_copy(
+        update={"task": _placed(recipe.task, base), "teacher": teacher, "students": students}
+    )
     if recipe.index is not None:
         encoder = recipe.index.encoder.model_copy(update={"model": _model(recipe.index.encoder.model)})
         recipe = recipe.model_copy(update={"index": recipe.index.model_copy(update={"encoder": encoder})})
@@ -93,4 +97,4 @@ def _placed(task: Path | dict[str, Any], base: Path) -> Path | dict[str, Any]:
 
 def _model(name: str) -> str:
     """Return a model's folder or file as an absolute path, and any other name as it is."""
-    return str(Path(name).absolute()) if Path(name).exists() else name
+    return str(Path(name).absolute()) if is_there(Path(name)) else name

@@ -110,9 +110,6 @@ def test_a_model_folder_is_found_from_any_folder_and_other_names_stay(
         assert load_recipe(written(tmp_path, teacher=teacher | {"model": name})).teacher.model == name
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="recipe.py: students' folders stay relative to the directory"
-)
 def test_the_model_folder_of_a_student_is_found_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,8 +119,6 @@ def test_the_model_folder_of_a_student_is_found_from_any_folder(
     assert recipe.students[0].base == str(tmp_path / "weights")
 
 
-# A folder that may not be entered raises as this name does, but not for root, who may run these tests.
-@pytest.mark.xfail(strict=True, raises=OSError, reason="recipe.py: Path.exists() raises; so in models.py")
 @pytest.mark.parametrize("use", [resolve_model, "recipe"])
 def test_a_model_name_that_the_file_system_refuses_is_the_users_mistake(tmp_path: Path, use: Any) -> None:
     name = "x" * 300
