@@ -17,6 +17,8 @@ from cluster.errors import NightshiftError, TooManyFailures
 
 LOT = 16
 START_ATTEMPTS = 3
+BARREN_LOSSES = 5
+"""How often in a row a place may lose its replica with nothing settled, until it is left empty."""
 IDLE_SECONDS = 0.05
 STOP_SECONDS = 10.0
 START_TIMEOUT = 1800.0
@@ -126,10 +128,8 @@ class Pool:
                 self._bury(index, reason)
                 source.lost(list(held.values()), reason)
                 self._barren[index] = self._barren.get(index, 0) + 1
-                if self._barren[index] == START_ATTEMPTS:
-                    why = (
-                        f"teacher: replica {index} was lost {START_ATTEMPTS} times without a reply; {reason}"
-                    )
+                if self._barren[index] == BARREN_LOSSES:
+                    why = f"teacher: replica {index} was lost {BARREN_LOSSES} times without a reply; {reason}"
                     self._give_up(index, why, error)
                     return
 

@@ -11,7 +11,7 @@ from cluster.pool import Outcome, Pool, PoolSettings, Work
 
 
 class Replica:
-    """Does at each call what its script says: go on, raise an error, or wait for ever (None)."""
+    """Does at each call what its script says: go on, raise an error, time out, or wait for ever (None)."""
 
     def __init__(self, place: int, script: list[Any], speed: int) -> None:
         self.place, self.script, self.speed = place, script, speed
@@ -22,7 +22,7 @@ class Replica:
         for name in ("load", "exchange", "drop", "stop"):
             setattr(self, name, SimpleNamespace(remote=getattr(self, f"_{name}")))
 
-    async def _act(self, name: str) -> None:
+    async def _act(self, name: str) -> Any:
         assert not self.killed
         self.called.append(name)
         step = self.script.pop(0) if self.script else "go on"
@@ -30,6 +30,7 @@ class Replica:
             await asyncio.Event().wait()
         if isinstance(step, Exception):
             raise step
+        return step
 
     async def _load(self) -> str:
         await self._act("load")
@@ -38,7 +39,9 @@ class Replica:
     async def _exchange(self, items: list[Any], hurry: bool) -> Outcome:
         self.held += [item.id for item in items]
         self.lots.append((len(items), len(self.held), hurry))
-        await self._act("exchange")
+        if await self._act("exchange") == "time out":
+            late, self.held = tuple(self.held), []
+            return Outcome(None, (), tuple((name, "no reply") for name in late), late)
         ready, self.held = self.held[: self.speed], self.held[self.speed :]
         # Every third item raises: the pool has to let go of it as of any other.
         bad = tuple((name, "bad") for name in ready if not int(name) % 3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster import pool as pool_module
 from cluster.errors import LeaseLost, ModelError, TooManyFailures
-from cluster.pool import LOT, START_ATTEMPTS
+from cluster.pool import BARREN_LOSSES, LOT, START_ATTEMPTS
 from tests.unit.cluster.scripted_replicas import Night
 
 DEATH = ray.exceptions.ActorDiedError
@@ -31,7 +31,12 @@ def quick() -> Iterator[None]:
 
 # Each number is how many calls a replica answers, its load among them, before it dies.
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 3), st.lists(st.integers(1, 5), max_size=6), st.integers(1, 40), st.integers(1, 20))
+@given(
+    st.integers(1, 3),
+    st.lists(st.integers(1, 5), max_size=BARREN_LOSSES - 1),
+    st.integers(1, 40),
+    st.integers(1, 20),
+)
 def test_every_item_is_settled_once_whoever_dies_when(
     replicas: int, lives: list[int], speed: int, in_flight: int
 ) -> None:
@@ -90,6 +95,21 @@ def test_a_place_that_is_given_up_leaves_the_work_to_the_others_for_good() -> No
     night.items, night.waiting = 401, [SimpleNamespace(id="400")]
     night.work()
     assert night.all_once and {replica.place for replica in night.started[tries:]} == {1}
+
+
+def test_a_place_whose_replicas_die_before_anything_is_settled_is_given_up() -> None:
+    deaths: list[list[Any]] = [["go on", DEATH()] for _ in range(BARREN_LOSSES)]
+    with pytest.raises(TooManyFailures, match="was lost 5 times without a reply; The actor died"):
+        Night(3, scripts=deaths).work()
+    night = Night(3, scripts=[*deaths[1:], ["go on", "go on", DEATH()], *deaths[2:]], speed=2).work()
+    assert night.all_once and "replica_given_up" not in night.events
+
+
+def test_a_replica_whose_engine_gives_nothing_back_is_replaced() -> None:
+    night = Night(6, scripts=[["go on", "time out"]], in_flight=3).work()
+    assert night.events == ["replica_ready", "replica_lost", "replica_ready"]
+    # What timed out came back as errors: nothing was aboard any more.
+    assert night.lost_items == [([], "its engine gives no replies")]
 
 
 def test_a_replica_still_loading_when_the_work_ends_is_not_waited_for() -> None:

@@ -30,6 +30,7 @@ RECIPE: dict[str, Any] = {
     "teacher": {"backend": "scripted"},
     "targets": {"rows_per_label": 2},
 }
+CHANGED = {"name": "fewgen", "stop": ["END"]}
 
 
 class Killed(BaseException):
