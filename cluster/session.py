@@ -24,6 +24,8 @@ _DEFAULTS = {
     "RAY_AUTH_MODE": "token",
     # The new Parquet reader fails a whole execution when one node is lost while footers are read.
     "RAY_DATA_USE_DATASOURCE_V2": "0",
+    # Ray's own processes write warnings of theirs to the driver's terminal.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # An engine is a child of its replica: without this it outlives a replica that crashes, and keeps the GPU.
     "RAY_process_group_cleanup_enabled": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -12,6 +12,7 @@ os.environ.update(
     OMP_WAIT_POLICY="PASSIVE",
     RAY_AUTH_MODE="disabled",
     RAY_DATA_USE_DATASOURCE_V2="0",
+    RAY_process_group_cleanup_enabled="1",
     RAY_USAGE_STATS_ENABLED="0",
     TOKENIZERS_PARALLELISM="false",
     VLLM_CPU_KVCACHE_SPACE="1",

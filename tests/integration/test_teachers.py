@@ -2,9 +2,13 @@
 
 import asyncio
 import importlib.util
+import os
+import signal
 import time
 
+import psutil
 import pytest
+import ray
 
 from synth.records import Message, Reply, Sampling
 from synth.teacher import Engine, TeacherSettings
@@ -60,6 +64,30 @@ async def test_transformers_keeps_the_engine_contract() -> None:
 async def test_vllm_keeps_the_engine_contract() -> None:
     # In bfloat16 the first token of the chat is a near-tie that the CPU build decides for a French poem.
     await check_backend(VllmSettings(model=MODEL, dtype="float32"))
+
+
+class Holder:
+    """An actor that holds a vLLM engine, as a replica does."""
+
+    async def load(self) -> tuple[int, list[int]]:
+        """Load it; return the actor's process and those below it."""
+        self.engine = await VllmSettings(model=MODEL, dtype="float32").engine()
+        return os.getpid(), [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+@needs_vllm
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_vllm_engine_ends_with_its_replica_that_was_killed(ray_local: str) -> None:
+    # An engine that outlived its replica would keep the GPU from the next one.
+    holder = ray.remote(num_cpus=1, max_restarts=0)(Holder).remote()
+    replica, engines = ray.get(holder.load.remote())
+    assert engines
+    os.kill(replica, signal.SIGKILL)
+    _, alive = psutil.wait_procs(
+        [psutil.Process(pid) for pid in engines if psutil.pid_exists(pid)], timeout=20
+    )
+    assert alive == []
 
 
 @needs_vllm
