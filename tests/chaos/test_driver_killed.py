@@ -62,10 +62,10 @@ def test_every_planned_row_once_after_twenty_kills(tmp_path: Path, address: str)
     for number in range(KILLS):
         driver = start(recipe, address)
         # Half of the kills strike anywhere from the start on, half while rows are written.
-        patience = rng.uniform(0.2, 5)
+        patience = rng.uniform(0.2, 4)
         if number % 2:
             wait_for_replica(tmp_path, number, driver)
-            patience = rng.uniform(0.1, 2.5)
+            patience = rng.uniform(0.1, 2)
         time.sleep(patience)
         driver.kill()
         driver.wait()

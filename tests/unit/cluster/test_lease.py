@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.errors import LeaseError, LeaseLost
+from cluster.errors import LeaseError, LeaseLost, StorageError
 from cluster.lease import Lease, acquire
 from cluster.storage import LocalStore
 
@@ -60,20 +60,13 @@ def test_an_owner_elsewhere_holds_the_lease_until_its_beat_is_stale(
             acquire(store)
 
 
-def test_a_dead_process_of_this_machine_loses_the_lease_at_once(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    lease = acquire(store)
+def test_an_owner_whose_pid_is_free_or_taken_by_another_loses_the_lease(tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as child:
-        pid = child.pid
-    change_owner(store, lease, pid=pid)
-    assert acquire(store).epoch == 2
-
-
-def test_a_pid_that_another_process_took_since_is_not_the_owner(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    lease = acquire(store)
-    change_owner(store, lease, process_started=psutil.Process().create_time() - 60)
-    assert acquire(store).epoch == 2
+        gone = {"pid": child.pid}
+    for changes in (gone, {"process_started": psutil.Process().create_time() - 60}):
+        store = LocalStore(tmp_path / "-".join(changes))
+        change_owner(store, acquire(store), **changes)
+        assert acquire(store).epoch == 2
 
 
 def test_a_claim_without_a_beat_yet_is_respected(tmp_path: Path) -> None:
@@ -134,9 +127,18 @@ def test_a_renewal_beats_only_when_a_third_of_the_lease_has_passed(tmp_path: Pat
     assert json.loads(store.read(beat))["time"] == pytest.approx(time.time(), abs=5)
 
 
-def test_the_heartbeat_goes_on_beside_a_long_stage_and_ends_with_the_lease(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    lease = acquire(store, ttl=0.12)
+def test_the_heartbeat_outlives_a_failing_store_and_ends_with_the_lease(tmp_path: Path) -> None:
+    class Flaky(LocalStore):
+        failures = 2
+
+        def write(self, key: str, data: bytes) -> None:
+            self.failures -= 1
+            if self.failures >= 0:
+                raise StorageError("no space left")
+            super().write(key, data)
+
+    lease = acquire(LocalStore(tmp_path), ttl=0.12)
+    store = lease.store = Flaky(tmp_path)
     beating = threading.Thread(target=lease.keep, args=(threading.Event(),), daemon=True)
     beating.start()
     first, deadline = store.read("lease/beat-000001.json"), time.monotonic() + 10

@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,7 +122,9 @@ def test_an_error_of_the_program_itself_keeps_its_traceback() -> None:
 def test_a_termination_ends_as_an_interrupt_with_everything_kept(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> int:
         os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
+        # Not signal.pause(): the signal may reach another thread, and Python's handler this one a little later.
+        for _ in range(100):
+            time.sleep(0.1)
         return 0
 
     assert guarded(work) == 1
