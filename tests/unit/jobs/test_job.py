@@ -122,7 +122,7 @@ def test_an_error_of_the_program_itself_keeps_its_traceback() -> None:
 def test_a_termination_ends_as_an_interrupt_with_everything_kept(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> int:
         os.kill(os.getpid(), signal.SIGTERM)
-        # Not signal.pause(): the signal may reach another thread, and Python's handler this one a little later.
+        # Not signal.pause(): another thread may be the one that the signal interrupts.
         for _ in range(100):
             time.sleep(0.1)
         return 0
