@@ -83,9 +83,7 @@ def test_the_epoch_grows_with_every_release_and_every_takeover(tmp_path: Path) -
     for released in (True, False, True, True, False):
         if released:
             lease.release()
-            lease = acquire(store)
-        else:
-            lease = take_over(store, lease)
+        lease = acquire(store) if released else take_over(store, lease)
         epochs.append(lease.epoch)
     assert epochs == [1, 2, 3, 4, 5, 6]
 
