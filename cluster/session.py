@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import RunError, StorageError, UserError
-from cluster.storage import Store
+from cluster.storage import Store, check_reach
 
 ROOT = Path(__file__).parent.parent
 
@@ -154,18 +154,31 @@ def check_shared(store: Store) -> None:
         return
     probe = f".probe-{uuid.uuid4().hex}"
     store.write(probe, b"")
-    look: Any = ray.remote(num_cpus=0, max_retries=0)(lambda: store.exists(probe))
-    seen = [look.options(scheduling_strategy=On(node["NodeID"], soft=False)).remote() for node in nodes]
+    look: Any = ray.remote(num_cpus=0, max_retries=0)(_unseen)
+    seen = [
+        look.options(scheduling_strategy=On(node["NodeID"], soft=False)).remote(store, probe)
+        for node in nodes
+    ]
     try:
         for node, answer in zip(nodes, seen, strict=True):
             try:
-                there = ray.get(answer, timeout=60)
+                reason = ray.get(answer, timeout=60)
             except ray.exceptions.RayError:
                 continue  # The node is gone, though the list of nodes does not know it yet.
-            if not there:
-                raise StorageError(
-                    f"store {store.url}: node {node['NodeManagerAddress']} does not see it; give a folder "
-                    "that all nodes share with --set store=FOLDER"
-                )
+            if reason:
+                raise StorageError(f"store {store.url}: node {node['NodeManagerAddress']} {reason}")
     finally:
         store.delete(probe)
+
+
+def _unseen(store: Store, probe: str) -> str:
+    """Return why this node does not see the probe in a store; empty when it does."""
+    try:
+        check_reach(store)
+        if store.exists(probe):
+            return ""
+    except StorageError as error:
+        return f"cannot read it ({error}); every node needs the network and the credentials for it"
+    return (
+        "does not see it; give a folder that all nodes share, or s3://BUCKET/PREFIX, with --set store=PLACE"
+    )

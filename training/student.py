@@ -14,7 +14,7 @@ import pyarrow as pa
 from cluster.errors import ModelError, NightshiftError, RunError
 from cluster.models import resolve_model
 from cluster.settings import digest
-from cluster.storage import Store
+from cluster.storage import Store, arrow_place
 from training.dataset import checked_rows, rows_digest
 from training.records import StudentReport, TrainingJob
 from training.settings import StudentSettings
@@ -90,6 +90,7 @@ def _trainer(job: TrainingJob, place: "Placement") -> Any:
 
     from training.worker import work
 
+    filesystem, path = arrow_place(job.store.within(_scratch(job.key)))
     return TorchTrainer(
         work,
         train_loop_config={"job": job},
@@ -100,7 +101,8 @@ def _trainer(job: TrainingJob, place: "Placement") -> Any:
         ),
         run_config=RunConfig(
             name=job.fingerprint,
-            storage_path=f"{job.store.url}/{_scratch(job.key)}",
+            storage_path=path,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=_MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             logging_config=LoggingConfig(log_level="ERROR"),

@@ -63,6 +63,8 @@ def work(config: dict[str, Any]) -> StudentReport | NightshiftError | None:
         pq.write_table(_dynamics(table, history), Path(folder, "dynamics.parquet"))
         metrics = asdict(report) | {"settings": settings.model_dump(mode="json"), "labels": job.labels}
         Path(folder, "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+        # An object store takes a folder file by file: what vouches for an earlier student goes before it.
+        job.store.delete(f"{job.key}/manifest.json")
         job.store.upload(job.key, Path(folder))
     return report
 

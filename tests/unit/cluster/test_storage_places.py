@@ -1,26 +1,15 @@
 """Where a store may be, and what is said of a place that will not do."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cluster.errors import StorageError
-from cluster.storage import LocalStore, open_store
+from cluster.storage import LocalStore, open_store, place
 
-
-@pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "../store-2/x"])
-def test_no_key_leads_out_of_the_store(tmp_path: Path, key: str) -> None:
-    store = LocalStore(tmp_path / "store")
-    for use in (store.read, store.fetch, store.delete, store.exists, lambda k: store.write(k, b"")):
-        with pytest.raises(StorageError, match="leads out of the store"):
-            use(key)
-
-
-def test_what_is_absent_is_named(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    for use in (store.read, store.fetch):
-        with pytest.raises(StorageError, match=f"{tmp_path}/no/such.json: "):
-            use("no/such.json")
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_store_that_can_not_be_written_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -40,9 +29,24 @@ def test_opening_a_store_leaves_nothing_in_it(tmp_path: Path, prefix: str) -> No
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_an_object_store_is_refused_rather_than_made_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="store: s3://bucket/runs: only folders are supported"):
-        open_store("s3://bucket/runs")
+def test_a_store_of_an_unknown_kind_is_refused_rather_than_made_a_folder() -> None:
+    for use in (place, open_store):
+        with pytest.raises(StorageError, match="store: gs://bucket/runs: is of an unknown kind"):
+            use("gs://bucket/runs")
+
+
+def test_the_name_of_a_place_does_not_touch_it(tmp_path: Path) -> None:
+    assert place("runs", tmp_path / "base").url == f"{tmp_path}/base/runs"
+    assert place(f"file://{tmp_path}/runs").url == f"{tmp_path}/runs"
+    assert place("s3://bucket/a//runs/").url == "s3://bucket/a/runs"
+    assert place("s3://bucket").url == "s3://bucket"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_storage_does_without_the_client_of_object_stores() -> None:
+    code = "import sys, cluster.session; print('boto3' in sys.modules, 'botocore' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
 
 
 def test_a_store_may_lie_beside_the_working_directory(
@@ -54,13 +58,13 @@ def test_a_store_may_lie_beside_the_working_directory(
     assert (tmp_path / "runs" / "x").read_bytes() == b"y"
 
 
-@pytest.mark.parametrize(("url", "place"), [("runs", "base/runs"), ("../up", "up"), ("{0}/own", "own")])
+@pytest.mark.parametrize(("url", "where"), [("runs", "base/runs"), ("../up", "up"), ("{0}/own", "own")])
 def test_a_relative_store_starts_at_its_base_and_an_absolute_one_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, place: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, where: str
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert open_store(url.format(tmp_path), tmp_path / "base").url == str(tmp_path / place)
+    assert open_store(url.format(tmp_path), tmp_path / "base").url == str(tmp_path / where)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
