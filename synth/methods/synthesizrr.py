@@ -5,7 +5,6 @@ rest; Non-RetrICL shows gold texts only; zero-shot shows nothing.
 """
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -16,6 +15,7 @@ from pydantic import Field
 
 from cluster.errors import SettingsError
 from cluster.settings import digest
+from retrieval.reading.sentences import cut_at_sentence
 from synth.method import Feedback, Generate, Method, MethodSettings, Sources, Tokenizer, Tools, only_text
 from synth.prompting import chat, read_reply, render, stops, task_values
 from synth.records import Example, Grounding, Item, Prompt, Rejection, Shot, make_item
@@ -38,8 +38,6 @@ PROMPT = """\
 
 SHUFFLE_SEED = 42
 """Seed of the per-label shuffle in the published code."""
-
-_SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s|$)|[。！？][”’」』\uff09)]*")
 
 
 class SynthesizRRSettings(MethodSettings):
@@ -236,15 +234,6 @@ class SynthesizRR(Method):
         # Drawn anew for every prompt from the same label, as the published code does, but seeded.
         rng = random.Random(digest([self.plan_key, round, draw, chosen.seed.id, chosen.document.id]))
         return tuple(rng.sample(others, min(self.settings.shot_count, len(others))))
-
-
-def cut_at_sentence(text: str, tokenizer: Tokenizer, tokens: int) -> str:
-    """Cut a text to so many tokens and back to its last sentence end; without one, to the tokens."""
-    cut = tokenizer.cut(text, tokens)
-    if len(cut) == len(text):
-        return text
-    ends = [match.end() for match in _SENTENCE_END.finditer(cut)]
-    return cut[: ends[-1]] if ends else cut
 
 
 def _band(sources: Sources) -> tuple[float, float]:

@@ -1,0 +1,1 @@
+"""Reading a corpus: files to splits to checked and cleaned documents."""

@@ -1,0 +1,1 @@
+"""How corpus files are read, one module a format; each defines FORMAT."""
