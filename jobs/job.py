@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ WRITERS = ("run", "synthesize")
 """Verbs that need the teacher."""
 
 
-def job(verb: str, run: Run, *extra: click.Parameter) -> click.Command:
-    """Return the click command of a verb; run(stage, **extra) returns the exit code."""
+def job(verb: str, run: Run, *extra: click.Parameter, owns: bool = True) -> click.Command:
+    """Return the click command of a verb; run(stage, **extra) returns the exit code.
+
+    A verb that does not own the run only looks: it writes nothing there, and others may work meanwhile.
+    """
     parameters: list[click.Parameter] = [
         click.Argument(["recipe"], type=click.Path(path_type=Path)),
         *extra,
@@ -33,8 +36,7 @@ def job(verb: str, run: Run, *extra: click.Parameter) -> click.Command:
     ]
 
     def callback(**given: Any) -> None:
-        arguments = [parameter.name for parameter in extra if isinstance(parameter, click.Argument)]
-        sys.exit(guarded(lambda: _start(verb, run, given, arguments)))
+        sys.exit(guarded(lambda: _start(verb, run, given, extra, owns)))
 
     module = sys.modules[run.__module__]
     return click.Command(verb, callback=callback, params=parameters, help=module.__doc__)
@@ -60,28 +62,34 @@ def _interrupt(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _start(verb: str, run: Run, given: dict[str, Any], arguments: Collection[str | None]) -> int:
+def _start(verb: str, run: Run, given: dict[str, Any], extra: Sequence[click.Parameter], owns: bool) -> int:
     path, assignments = given.pop("recipe"), given.pop("assignments")
     dry_run, address, submit = given.pop("dry_run"), given.pop("address"), given.pop("submit")
     if submit is not None:
         if address is not None or dry_run:
             raise SettingsError("--submit: goes with neither --address nor --dry-run")
-        words = [
-            word
-            for name, value in given.items()
-            for word in ((str(value),) if name in arguments else (f"--{name.replace('_', '-')}", str(value)))
-        ]
+        words = [word for each in extra for word in _words(each, given[str(each.name)])]
         return _submit(verb, submit, path, assignments, words)
     from cluster.session import prepare_environment
     from jobs.recipe import load_recipe
-    from jobs.stage import check, opened
+    from jobs.stage import check, looking, opened
 
     prepare_environment()
     plan = check(load_recipe(path, assignments), teacher=verb in WRITERS)
     if dry_run:
         return _show(plan.recipe)
-    with opened(plan, address) as stage:
+    with opened(plan, address) if owns else looking(plan, address) as stage:
         return run(stage, **given)
+
+
+def _words(parameter: click.Parameter, value: Any) -> list[str]:
+    """Return what gives a parameter its value on a command line."""
+    if value is None or value is False:
+        return []
+    if isinstance(parameter, click.Argument):
+        return [str(value)]
+    option = parameter.opts[0]
+    return [option] if value is True else [option, str(value)]
 
 
 def _show(recipe: Any) -> int:

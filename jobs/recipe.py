@@ -44,9 +44,9 @@ class Recipe(Settings):
     license: str = "unknown"
     """Licence of the dataset for its card, as the Hugging Face hub spells it."""
     corpus: CorpusSettings | None = None
-    """Documents to retrieve from; methods that retrieve need it."""
+    """Documents to retrieve from. Without it, `index.name` names an index that is complete in the store."""
     index: IndexSettings | None = None
-    """How the corpus is embedded and indexed."""
+    """How the corpus is embedded and indexed; methods that retrieve need it."""
     retriever: RetrieverSettings = RetrieverSettings()
     """How documents are fetched."""
     method: AnyMethod
@@ -67,24 +67,37 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     recipe = validate(Recipe, data, str(path))
     base = path.parent.absolute()
     if recipe.corpus is not None:
-        corpus = recipe.corpus.model_copy(update={"path": base / recipe.corpus.path})
+        corpus = recipe.corpus.model_copy(update={"path": _file(recipe.corpus.path, base)})
         recipe = recipe.model_copy(update={"corpus": corpus})
     teacher = recipe.teacher.model_copy(update={"model": _model(recipe.teacher.model)})
     students = tuple(s.model_copy(update={"base": _model(s.base)}) for s in recipe.students)
     recipe = recipe.model_copy(
         update={"task": _placed(recipe.task, base), "teacher": teacher, "students": students}
     )
-    if recipe.index is not None:
+    if recipe.index is not None and recipe.index.encoder is not None:
         encoder = recipe.index.encoder.model_copy(update={"model": _model(recipe.index.encoder.model)})
         recipe = recipe.model_copy(update={"index": recipe.index.model_copy(update={"encoder": encoder})})
     names = [student.name for student in recipe.students]
     if len(set(names)) < len(names):
         raise SettingsError(f"{path}: students: two have the same name")
-    if (recipe.corpus is None) != (recipe.index is None):
-        raise SettingsError(f"{path}: corpus and index go together; give both or neither")
-    if recipe.method.needs_corpus and recipe.corpus is None:
-        raise SettingsError(f"{path}: method {recipe.method.name} retrieves; add corpus and index")
+    _check_retrieval(recipe, path)
     return recipe
+
+
+def _check_retrieval(recipe: Recipe, path: Path) -> None:
+    if recipe.corpus is not None and recipe.index is None:
+        raise SettingsError(f"{path}: corpus: add index, which says how the corpus is indexed")
+    if recipe.method.needs_corpus and recipe.index is None:
+        raise SettingsError(f"{path}: method {recipe.method.name} retrieves; add corpus and index")
+    dense = recipe.retriever.kind in ("dense", "hybrid")
+    if dense and recipe.corpus is not None and recipe.index is not None and recipe.index.encoder is None:
+        kind = recipe.retriever.kind
+        raise SettingsError(f"{path}: index.encoder: retriever.kind {kind} needs one; add it")
+
+
+def _file(name: str, base: Path) -> str:
+    """Return a local path as an absolute one, from the recipe's folder; a URL as it is."""
+    return name if "://" in name else str(base / name)
 
 
 def _placed(task: Path | dict[str, Any], base: Path) -> Path | dict[str, Any]:

@@ -15,7 +15,7 @@ from jobs.train import run as train
 
 def run(stage: Stage) -> int:
     """Run every stage; each finds its own finished work and goes on from there."""
-    if stage.recipe.corpus is not None:
+    if stage.recipe.index is not None:
         index(stage)
     code = synthesize(stage)
     if stage.recipe.students:

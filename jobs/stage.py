@@ -27,13 +27,11 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """A plan under way, in a run folder that this process owns."""
+class View:
+    """A plan and the store it works in."""
 
     plan: Plan
     root: Store
-    run: Store
-    lease: Lease
     progress: Progress
 
     @property
@@ -47,21 +45,30 @@ class Stage:
         return self.plan.task
 
 
+@dataclass(frozen=True, slots=True)
+class Stage(View):
+    """A plan under way, in a run folder that this process owns."""
+
+    run: Store
+    lease: Lease
+
+
 def check(recipe: Recipe, teacher: bool = True) -> Plan:
     """Find and check every input of a recipe without starting anything; UserError names what is wrong.
 
     Only verbs that write rows need the teacher, which may be installed on the cluster alone.
     """
     from cluster.models import resolve_model
-    from retrieval.corpus import check_corpus
+    from retrieval.reading.work import check_corpus
 
     task = load_task(recipe.task, Path.cwd())
     if recipe.method.needs_seeds and not task.seeds:
         raise SettingsError(f"task.seeds: names no file; method {recipe.method.name} needs gold seeds")
     recipe.method.build(task)
     test = tuple(load_test(task)) if recipe.students else ()
-    if recipe.corpus is not None and recipe.index is not None:
+    if recipe.corpus is not None:
         check_corpus(recipe.corpus)
+    if recipe.index is not None and recipe.index.encoder is not None:
         resolve_model(recipe.index.encoder.model)
     for student in recipe.students:
         resolve_model(student.base)
@@ -71,8 +78,7 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
 @contextmanager
 def opened(plan: Plan, address: str | None) -> Iterator[Stage]:
     """Own the run folder and hold a connection to Ray for as long as the block lasts."""
-    # A job's working directory is a copy that goes with the job: what is kept has to lie elsewhere.
-    root = open_store(plan.recipe.store, Path.home() if in_job() else Path.cwd())
+    root = _root(plan)
     run = root.within(plan.recipe.run)
     with owned(run) as lease:
         progress = Progress(run)
@@ -82,8 +88,22 @@ def opened(plan: Plan, address: str | None) -> Iterator[Stage]:
         with connected(address):
             check_shared(root)
             try:
-                yield Stage(plan, root, run, lease, progress)
+                yield Stage(plan, root, progress, run, lease)
             except BaseException as error:
                 progress.event("failed", reason=f"{type(error).__name__}: {error}"[:500])
                 raise
         progress.event("ended")
+
+
+@contextmanager
+def looking(plan: Plan, address: str | None) -> Iterator[View]:
+    """Hold a connection to Ray for as long as the block lasts, and leave the run folder alone."""
+    root = _root(plan)
+    with connected(address):
+        check_shared(root)
+        yield View(plan, root, Progress(None))
+
+
+def _root(plan: Plan) -> Store:
+    # A job's working directory is a copy that goes with the job: what is kept has to lie elsewhere.
+    return open_store(plan.recipe.store, Path.home() if in_job() else Path.cwd())

@@ -49,6 +49,7 @@ def _order(stage: Stage) -> Order:
         "method": recipe.method.model_dump(mode="json"),
         "teacher": teacher.identity() | {"revision": stage.plan.revision},
         "index": index.fingerprint if index else None,
+        "retriever": recipe.retriever.model_dump(mode="json") if index else None,
     }
     begun = part_count(stage.run) > 0
     if not begun:

@@ -1,79 +1,75 @@
-"""What is written last into an index folder and makes the index complete, and how an index is opened."""
+"""What makes an index complete, and how an index is opened.
+
+An index lies in `indexes/<name>-<content>/`: `documents/` and `vectors/` hold one file a part, `shards/` the
+trained structures, `ids-*.npy` find a document by its id. A manifest, written last, makes it complete. There
+may be several, all valid: appending adds parts and a manifest, another structure adds shards and a manifest.
+"""
 
 import json
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster.errors import DataError
 from cluster.storage import Store
+from retrieval.layout import Layout, Part
 from retrieval.settings import EncoderSettings
 
 FOLDER = "indexes"
-MANIFEST = "manifest.json"
+_MANIFEST = re.compile(r"manifest-[0-9a-f]{16}\.json")
 
 
-def documents_key(partition: int) -> str:
-    """Key of a partition's documents."""
-    return f"documents/part-{partition:05d}.parquet"
-
-
-def embeddings_key(partition: int) -> str:
-    """Key of a partition's vectors, in the order of its documents."""
-    return f"embeddings/part-{partition:05d}.parquet"
-
-
-def shard_key(shard: int) -> str:
-    """Key of a FAISS shard."""
-    return f"shards/shard-{shard:05d}.faiss"
+def manifest_key(fingerprint: str) -> str:
+    """Key of a manifest in the index folder."""
+    return f"manifest-{fingerprint}.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """How documents are cut: all partitions but the last have partition_rows, shards are whole partitions."""
+class Structure:
+    """How vectors are searched: every one (exact), or the nearest `probes` of `lists` inverted lists.
 
-    rows: int
-    partition_rows: int
-    shard_rows: int
+    code_bytes is what a vector takes there; the best top_k times oversample are compared exactly.
+    recall is the share of the exact 50 nearest found on the tuning sample, name that of its shards' files.
+    """
 
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are."""
-        return -(-self.rows // self.partition_rows)
-
-    @property
-    def shards(self) -> list[range]:
-        """The partitions of each shard."""
-        per_shard = -(-self.shard_rows // self.partition_rows)
-        starts = range(0, self.partitions, per_shard)
-        return [range(start, min(start + per_shard, self.partitions)) for start in starts]
-
-    def rows_in(self, partition: int) -> int:
-        """How many documents a partition has."""
-        return min(self.partition_rows, self.rows - partition * self.partition_rows)
+    kind: str = "exact"
+    name: str = "shard"
+    lists: int = 0
+    probes: int = 0
+    code_bytes: int = 0
+    oversample: int = 1
+    recall: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an index was made from; created is an ISO 8601 time."""
+    """What an index was made from; created is an ISO 8601 time, refused counts rows by reason."""
 
     fingerprint: str
     name: str
     created: str
-    rows: int
-    partition_rows: int
-    shard_rows: int
+    content: str
+    """Hash of the settings that determine documents and vectors, whatever the corpus."""
+    request: Mapping[str, Any]
+    """The settings its structure was chosen by."""
+    generation: int
+    """1, and one more for each append."""
+    parts: tuple[tuple[str, int], ...]
+    shard_parts: tuple[int, ...]
     dimension: int
-    corpus: str
-    corpus_hash: str
-    encoder: dict[str, Any]
+    structure: Mapping[str, Any]
+    corpus: tuple[str, ...]
+    """Hash of each corpus file, in reading order."""
+    metadata: tuple[str, ...]
+    refused: Mapping[str, int]
+    encoder: Mapping[str, Any] | None
     encoder_revision: str
-    pooling: str
-    normalise: bool
-    versions: dict[str, str]
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> bytes:
         """Render it for the store."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True).encode()
+        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,7 @@ class Index:
     @property
     def rows(self) -> int:
         """How many documents it holds."""
-        return self.manifest.rows
+        return sum(rows for _, rows in self.manifest.parts)
 
     @property
     def fingerprint(self) -> str:
@@ -97,11 +93,21 @@ class Index:
     @property
     def layout(self) -> Layout:
         """How its documents are cut."""
-        return Layout(self.rows, self.manifest.partition_rows, self.manifest.shard_rows)
+        parts = tuple(Part(name, rows) for name, rows in self.manifest.parts)
+        return Layout(parts, tuple(self.manifest.shard_parts))
+
+    @property
+    def structure(self) -> Structure:
+        """How its vectors are searched."""
+        return Structure(**self.manifest.structure)
 
     @property
     def encoder(self) -> EncoderSettings:
-        """The encoder that queries need."""
+        """The encoder that queries need; DataError when the index has no vectors."""
+        if self.manifest.encoder is None:
+            raise DataError(
+                f"index {self.manifest.name}: has no vectors; give index.encoder, or retriever.kind bm25"
+            )
         return EncoderSettings.model_validate(self.manifest.encoder)
 
 
@@ -110,29 +116,40 @@ def index_key(name: str, fingerprint: str) -> str:
     return f"{FOLDER}/{name}-{fingerprint}"
 
 
-def find_index(store: Store, key: str) -> Index | None:
-    """Return the index in a folder if it is complete."""
-    folder = store.within(key)
-    if not folder.exists(MANIFEST):
-        return None
-    try:
-        manifest = Manifest(**json.loads(folder.read(MANIFEST)))
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{folder.url}/{MANIFEST}: is not an index manifest of this version ({error}); "
-            "remove the folder to build the index anew"
-        ) from error
-    return Index(folder, key, manifest)
+def complete_indexes(store: Store) -> list[Index]:
+    """Return every complete index of a store, one for each manifest."""
+    found = sorted((key.rpartition("/")[0], key) for key in store.list(FOLDER) if is_manifest(key))
+    return [_read(store, folder, key) for folder, key in found]
+
+
+def is_manifest(key: str) -> bool:
+    """Say whether a key of the store, `indexes/<folder>/<file>`, is that of a manifest."""
+    folder, _, name = key.rpartition("/")
+    return folder.count("/") == 1 and _MANIFEST.fullmatch(name) is not None
 
 
 def open_index(store: Store, name: str) -> Index:
     """Open a complete index by its name (the newest of that name) or its fingerprint; DataError if absent."""
-    keys = {"/".join(key.split("/")[:2]) for key in store.list(FOLDER) if key.endswith(f"/{MANIFEST}")}
-    complete = [index for key in sorted(keys) if (index := find_index(store, key)) is not None]
+    complete = complete_indexes(store)
     named = [index for index in complete if name in (index.manifest.name, index.fingerprint)]
     if not named:
         known = ", ".join(sorted({index.manifest.name for index in complete})) or "none"
         raise DataError(
             f"index {name}: is not in {store.url}; complete there: {known}. Run `nightshift index`"
         )
-    return max(named, key=lambda index: index.manifest.created)
+    return max(named, key=lambda index: (index.manifest.created, index.manifest.generation))
+
+
+def _read(store: Store, folder: str, key: str) -> Index:
+    try:
+        fields = json.loads(store.read(key))
+        fields["parts"] = tuple((name, rows) for name, rows in fields["parts"])
+        for name in ("shard_parts", "corpus", "metadata"):
+            fields[name] = tuple(fields[name])
+        manifest = Manifest(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{store.url}/{key}: is not an index manifest of this version ({error}); "
+            "remove the folder to build the index anew"
+        ) from error
+    return Index(store.within(folder), folder, manifest)

@@ -1,9 +1,14 @@
 """Retrieval's work on the cluster: errors come back as they were raised."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 from cluster.errors import NightshiftError
+
+TRIES = 10
+"""How often a task is tried anew when its worker or node dies."""
 
 # A worker with an environment of its own is shared by tasks of that environment alone, so FAISS never
 # meets torch, whose CUDA and OpenMP libraries are of other versions, in one process.
@@ -31,3 +36,28 @@ def _carried(error: BaseException | None) -> NightshiftError | None:
                 return candidate
         error = cause if isinstance(cause, BaseException) else error.__cause__
     return None
+
+
+def completed(submit: Callable[[Any], Any], work: Iterable[Any], at_once: int) -> Iterator[tuple[Any, Any]]:
+    """Submit work as Ray tasks, at most so many at once, and yield (work, result) as they end.
+
+    The first error ends it, as it was raised; tasks still running are cancelled.
+    """
+    import ray
+
+    waiting = iter(work)
+    running: dict[Any, Any] = {}
+    try:
+        while True:
+            for unit in islice(waiting, at_once - len(running)):
+                running[submit(unit)] = unit
+            if not running:
+                return
+            (ended,), _ = ray.wait(list(running), num_returns=1)
+            unit = running.pop(ended)
+            with own_errors():
+                result = ray.get(ended)
+            yield unit, result
+    finally:
+        for reference in running:
+            ray.cancel(reference)

@@ -1,18 +1,32 @@
-"""Search: encode queries, search all shards, merge, and fetch the documents."""
+"""Search: rank documents for queries, apply the settings' limits, and fetch the documents."""
 
-import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from retrieval.documents import Document, Hit, from_table
-from retrieval.encoder import Vectors, shared_encoder
+from cluster.errors import DataError
+from retrieval.documents import Hit
+from retrieval.fetch import fetch_documents
+from retrieval.layout import RowNumbers
 from retrieval.manifest import Index
-from retrieval.remote import FAISS_ENVIRONMENT, own_errors
-from retrieval.settings import EncoderSettings, RetrieverSettings
-from retrieval.shards import RowNumbers, Scores, merge, search_shard, take_documents
+from retrieval.rank import NO_ROW, Filter, Ranker, Scores
+from retrieval.rankers.bm25 import BM25Ranker
+from retrieval.rankers.dense import DenseRanker
+from retrieval.rankers.hybrid import HybridRanker
+from retrieval.rankers.random import RandomRanker
+from retrieval.settings import RetrieverSettings
+
+_RANKERS: dict[str, Callable[[Index, RetrieverSettings], Ranker]] = {
+    "dense": lambda index, _: DenseRanker(index),
+    "bm25": lambda index, _: BM25Ranker(index),
+    "random": lambda index, settings: RandomRanker(index, settings.seed),
+    "hybrid": lambda index, _: HybridRanker([DenseRanker(index), BM25Ranker(index)]),
+}
+
+Ranking = list[tuple[int, float]]
+"""Rows and scores of one query, best first."""
 
 
 class Retriever(Protocol):
@@ -26,74 +40,84 @@ class Retriever(Protocol):
         """Return at most top_k hits for each query, best first."""
 
 
-class DenseRetriever:
-    """Nearest vectors by inner product: cosines, for encoders that normalise. The caller has connected."""
+class IndexRetriever:
+    """The documents of one index, ranked as the settings say. The caller has connected to Ray."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, settings: RetrieverSettings) -> None:
+        unknown = [name for name in settings.where if name not in index.manifest.metadata]
+        if unknown:
+            known = ", ".join(index.manifest.metadata) or "none"
+            raise DataError(
+                f"retriever.where: index {index.manifest.name} has no metadata {unknown[0]!r} but {known}; "
+                "name it in corpus.metadata and build the index"
+            )
         self._index = index
+        self._settings = settings
+        self._allowed = Filter(settings.tokens, settings.where)
+        self._ranker = _RANKERS[settings.kind](index, settings)
 
     @property
     def band(self) -> tuple[float, float] | None:
-        """The encoder preset's band of similarity."""
+        """The settings' band of scores or, for dense retrieval, the encoder preset's."""
+        if self._settings.band is not None or self._settings.kind != "dense":
+            return self._settings.band
         return self._index.encoder.family.band
 
     async def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
-        """Return at most top_k hits for each query, best first; the same as an exhaustive comparison."""
+        """Return at most top_k hits for each query, best first.
+
+        Ranks count the documents that may be found and are not yet used up; the settings' band leaves gaps.
+        """
         if not queries:
             return []
-        with own_errors():
-            # On a CPU: the GPUs are the teachers', and this worker would keep a part of one.
-            encode = _task(encode_queries).options(runtime_env={"env_vars": {"CUDA_VISIBLE_DEVICES": ""}})
-            vectors = encode.remote(self._index.encoder, list(queries))
-            scores, rows = await self._nearest(vectors, top_k)
-            documents = await self._documents(np.unique(rows))
+        rankings = await self._rankings(queries, top_k)
+        low, high = self._settings.band or (-np.inf, np.inf)
+        rows = [row for ranking in rankings for row, score in ranking if low <= score <= high]
+        documents = await fetch_documents(self._index, np.array(rows, dtype=np.int64))
         return [
             [
                 Hit(documents[row], rank, score)
-                for rank, (row, score) in enumerate(zip(*ranked, strict=True), 1)
+                for rank, (row, score) in enumerate(ranking, 1)
+                if low <= score <= high
             ]
-            for ranked in zip(rows.tolist(), scores.tolist(), strict=True)
+            for ranking in rankings
         ]
 
-    async def _nearest(self, vectors: Any, top_k: int) -> tuple[Scores, RowNumbers]:
-        """Search every shard; vectors may be a reference to them in the object store."""
-        layout = self._index.layout
-        search = _task(search_shard, faiss=True)
-        found = [
-            search.remote(self._index.store, shard, parts.start * layout.partition_rows, vectors, top_k)
-            for shard, parts in enumerate(layout.shards)
-        ]
-        return merge(await asyncio.gather(*found), top_k)
-
-    async def _documents(self, rows: RowNumbers) -> dict[int, Document]:
-        layout = self._index.layout
-        take = _task(take_documents)
-        shard_rows = len(layout.shards[0]) * layout.partition_rows
-        groups = [rows[rows // shard_rows == shard].tolist() for shard in np.unique(rows // shard_rows)]
-        tables = await asyncio.gather(
-            *(take.remote(self._index.store, group, layout.partition_rows) for group in groups)
-        )
-        documents = [document for table in tables for document in from_table(table)]
-        return dict(zip((row for group in groups for row in group), documents, strict=True))
+    async def _rankings(self, queries: Sequence[str], top_k: int) -> list[Ranking]:
+        depth = min(top_k, self._index.rows)
+        while True:
+            scores, rows = await self._ranker.rank(queries, depth, self._allowed)
+            if self._settings.reuse is None:
+                return [_ranking(*ranked)[:top_k] for ranked in zip(scores, rows, strict=True)]
+            rankings = share_out(scores, rows, top_k, self._settings.reuse)
+            short = [len(ranking) < top_k for ranking in rankings]
+            ended = [len(_ranking(*ranked)) < depth for ranked in zip(scores, rows, strict=True)]
+            if depth >= self._index.rows or all(
+                over or not lacking for over, lacking in zip(ended, short, strict=True)
+            ):
+                return rankings
+            # Others took what this query came to: look further down.
+            depth = min(2 * depth, self._index.rows)
 
 
-_KINDS = {"dense": DenseRetriever}
+def share_out(scores: Scores, rows: RowNumbers, top_k: int, reuse: int) -> list[Ranking]:
+    """Give each row to at most `reuse` queries: by rank, and within a rank in the order of the queries."""
+    taken: Counter[int] = Counter()
+    rankings: list[Ranking] = [[] for _ in range(len(rows))]
+    for place in range(rows.shape[1]):
+        for query, ranking in enumerate(rankings):
+            row = int(rows[query, place])
+            if row != NO_ROW and len(ranking) < top_k and taken[row] < reuse:
+                taken[row] += 1
+                ranking.append((row, float(scores[query, place])))
+    return rankings
 
 
 def open_retriever(index: Index, settings: RetrieverSettings) -> Retriever:
-    """Return the retriever that settings name over an index."""
-    return _KINDS[settings.kind](index)
+    """Return the retriever that settings describe over an index; DataError when the index cannot serve it."""
+    return IndexRetriever(index, settings)
 
 
-def encode_queries(settings: EncoderSettings, queries: Sequence[str]) -> Vectors:
-    """Encode queries in a worker, which keeps the encoder for the next call."""
-    return shared_encoder(settings).encode(queries, "query")
-
-
-@cache
-def _task(function: Callable[..., Any], faiss: bool = False) -> Any:
-    import ray
-
-    # No core is asked for: a search is short, and teachers may hold every core while it is wanted.
-    environment = FAISS_ENVIRONMENT if faiss else None
-    return ray.remote(num_cpus=0, scheduling_strategy="SPREAD", runtime_env=environment)(function)
+def _ranking(scores: Scores, rows: RowNumbers) -> Ranking:
+    found = rows != NO_ROW
+    return list(zip(rows[found].tolist(), scores[found].tolist(), strict=True))

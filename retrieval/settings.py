@@ -1,7 +1,6 @@
 """Settings of corpora, encoders, indexes and retrievers, and the presets of known encoders."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -45,14 +44,31 @@ PRESETS: dict[str, EncoderPreset] = {
 
 
 class CorpusSettings(Settings):
-    """Where the documents are and which columns hold them."""
+    """Where the documents are, which columns hold them, and how they are cleaned."""
 
-    path: Path
-    """JSONL (plain, .gz, .zst) or Parquet file, or a folder of such files, read in name order."""
+    path: str
+    """File or folder, local or `s3://bucket/prefix`; a folder's files are read in name order."""
+    format: Literal["auto", "jsonl", "parquet", "csv", "text", "dataset"] = "auto"
+    """auto goes by the names of the files. text: one document a file. dataset: saved by `save_to_disk`."""
     text: tuple[str, ...] = Field(default=("text",), min_length=1)
     """Columns that make the text, joined by line breaks."""
     title: str | None = "title"
     """Column of the title, where a row has one."""
+    key: str | None = None
+    """Column that names a row. A row with the name of an earlier one and another text is refused."""
+    metadata: tuple[str, ...] = ()
+    """Columns kept as texts, for `retriever.where`."""
+    html: bool = False
+    """Strip HTML tags and entities from title and text."""
+    long: Literal["keep", "truncate", "chunk"] = "keep"
+    """Documents over `tokens`: keep whole (the encoder reads their beginning), truncate, or cut into chunks,
+    the latter two at a sentence end."""
+    tokens: int = Field(default=256, ge=16)
+    """Tokens of a truncated document or a chunk, at most: the encoder's."""
+    bad_rows: Literal["stop", "refuse"] = "stop"
+    """What a row or file that cannot be used does: stop with its place, or be counted and kept aside."""
+    refused_share: float = Field(default=0.05, gt=0, le=1)
+    """Share of refused rows above which the build stops after all."""
 
 
 class EncoderSettings(Settings):
@@ -82,15 +98,39 @@ class IndexSettings(Settings):
 
     name: str = Field(default="corpus", pattern=r"^[A-Za-z0-9_.-]+$")
     """First part of the index folder's name."""
-    encoder: EncoderSettings
+    encoder: EncoderSettings | None = None
+    """What turns texts into vectors; bm25 and random retrieval do without."""
     partition_rows: int = Field(default=4096, ge=1)
     """Documents embedded and committed together: what a crash can cost."""
     shard_rows: int = Field(default=250_000, ge=1)
-    """Documents in one FAISS shard, rounded up to whole partitions."""
+    """Documents in one shard, rounded up to whole partitions."""
+    structure: Literal["auto", "exact", "ivf_sq", "ivf_pq"] = "auto"
+    """exact compares with every vector. ivf_sq and ivf_pq look into the nearest lists, at 8 bits a dimension
+    or at product-quantised codes, then compare the best with the exact vectors. auto: exact up to
+    `exact_rows`, above that ivf_sq where its codes fit `memory_gb`, else ivf_pq."""
+    exact_rows: int = Field(default=500_000, ge=0)
+    """Documents up to which auto takes exact."""
+    memory_gb: float | None = Field(default=None, gt=0)
+    """Memory that the codes may take over the whole cluster; by default a quarter of what Ray finds."""
+    recall: float = Field(default=0.95, gt=0, le=1)
+    """Share of the exact 50 nearest that an ivf structure has to find, measured when it is built."""
+    merge: bool = False
+    """Merge the ivf shards into one, for a search on a single machine."""
 
 
 class RetrieverSettings(Settings):
     """How documents are fetched for a query."""
 
-    kind: Literal["dense"] = "dense"
-    """dense: nearest vectors."""
+    kind: Literal["dense", "bm25", "random", "hybrid"] = "dense"
+    """dense: nearest vectors. bm25: shared words. random: any. hybrid: the ranks of the first two, fused."""
+    band: tuple[float, float] | None = None
+    """Scores a hit must have, both ends included; hits outside leave gaps in the ranks. Methods that use a
+    similarity band take the encoder preset's without it."""
+    reuse: int | None = Field(default=None, ge=1)
+    """Queries of one search that a document may serve, at most; the next ones move up."""
+    tokens: tuple[int, int] | None = None
+    """Fewest and most tokens of a document (the encoder's; words where the index has none)."""
+    where: dict[str, tuple[str, ...]] = {}
+    """Metadata column: the values it may have."""
+    seed: int = 0
+    """Seed of random retrieval."""

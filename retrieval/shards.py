@@ -1,74 +1,145 @@
-"""One FAISS shard: built from the vectors of its partitions, searched, and looked into for documents."""
+"""Shards of vectors: built from their parts, and searched.
 
+A search has two steps, so that its result depends on neither shards nor cluster: every shard names candidates
+by the scores of its structure, and the best of all shards are compared exactly.
+"""
+
+import math
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from dataclasses import replace
+from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from cluster.errors import DataError
 from cluster.storage import Store
-from retrieval.documents import DOCUMENT_SCHEMA
-from retrieval.embedding import read_vectors
-from retrieval.encoder import Vectors
-from retrieval.manifest import documents_key, shard_key
-from retrieval.partitions import read_table
+from retrieval.exact import blocks_of, compare_all, compare_pairs
+from retrieval.filtering import Mask, allowed_rows
+from retrieval.inverted import Lists, fill_lists, join_lists, shard_key, write_lists
+from retrieval.layout import Layout, RowNumbers, Shard
+from retrieval.manifest import Structure
+from retrieval.merging import merge as merge
+from retrieval.rank import NO_ROW, Filter, Scores
+from retrieval.structure import Find, for_depth
+from retrieval.vectors import Vectors, map_vectors
 
-Scores = npt.NDArray[np.float32]
-RowNumbers = npt.NDArray[np.int64]
+_SLACK = 32
+"""Candidates of an exact search beyond top_k: rounding in another order may swap the nearest of scores."""
 
 
-def build_shard(store: Store, shard: int, partitions: Sequence[int]) -> tuple[int, int]:
-    """Put the vectors of partitions, in order, into an exact inner-product index; return rows, dimension."""
-    import faiss
+def build_shard(store: Store, shard: Shard, structure: Structure, threads: int = 1) -> int:
+    """Build a shard from the vectors of its parts and return its rows; the template lies in the store.
 
-    index: Any = None
-    for partition in partitions:
-        vectors = read_vectors(store, partition)
-        if index is None:
-            index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(vectors)
-    store.write(shard_key(shard), faiss.serialize_index(index).tobytes())
-    return int(index.ntotal), int(index.d)
+    exact needs nothing beside the vectors, which are only looked at. Errors: StorageError for damage.
+    """
+    if structure.kind == "exact":
+        return sum(len(map_vectors(store, part)) for part in shard.parts)
+    index = fill_lists(store, shard, structure, threads)
+    write_lists(store, shard_key(shard, structure), index)
+    return int(index.ntotal)
+
+
+def merge_shards(store: Store, layout: Layout, structure: Structure) -> Layout:
+    """Put the lists of all shards into one file, unless it is there, and return the layout with one shard.
+
+    It is made in memory: one machine has to hold all codes, as the search that it is for will.
+    """
+    merged = replace(layout, shard_parts=(len(layout.parts),))
+    (whole,) = merged.shards
+    key = shard_key(whole, structure)
+    if structure.kind != "exact" and not store.exists(key):
+        write_lists(store, key, join_lists(store, layout.shards, structure))
+    return merged
 
 
 def search_shard(
-    store: Store, shard: int, first_row: int, queries: Vectors, top_k: int
+    store: Store,
+    shard: Shard,
+    structure: Structure,
+    queries: Vectors,
+    top_k: int,
+    allowed: Filter,
+    threads: int = 1,
 ) -> tuple[Scores, RowNumbers]:
-    """Return scores and row numbers of the corpus, both (queries, at most top_k), best first."""
-    index = _loaded(str(store.fetch(shard_key(shard))))
-    if index.d != queries.shape[1]:
-        raise DataError(
-            f"{store.url}: holds vectors of {index.d} dimensions, the encoder makes {queries.shape[1]}; "
-            "build the index anew with this encoder"
-        )
-    scores, rows = index.search(np.ascontiguousarray(queries), min(top_k, index.ntotal))
-    return scores, rows + first_row
+    """Search one shard, as `search_shards` does several."""
+    return search_shards(store, [shard], structure, queries, top_k, allowed, threads)
 
 
-def take_documents(store: Store, rows: Sequence[int], partition_rows: int) -> pa.Table:
-    """Return the documents of row numbers, which must ascend, in their order."""
-    numbers = np.asarray(rows, dtype=np.int64)
-    partitions = numbers // partition_rows
-    taken = []
-    for partition in np.unique(partitions):
-        table = read_table(store, documents_key(int(partition)), DOCUMENT_SCHEMA.names)
-        taken.append(table.take(pa.array(numbers[partitions == partition] % partition_rows)))
-    return pa.concat_tables(taken)
+def search_shards(
+    store: Store,
+    shards: Sequence[Shard],
+    structure: Structure,
+    queries: Vectors,
+    top_k: int,
+    allowed: Filter,
+    threads: int = 1,
+) -> tuple[Scores, RowNumbers]:
+    """Return exact scores and rows of consecutive shards, (queries, at most top_k), best first, padded.
+
+    There is padding only where the filter allows no more rows. Errors: DataError for queries of another
+    dimension than the vectors'.
+    """
+
+    def find(structure: Structure, queries: Vectors, count: int) -> RowNumbers:
+        return find_candidates(store, shards, structure, queries, count, allowed, threads)[1]
+
+    candidates = candidates_of(structure, sum(shard.rows for shard in shards), queries, top_k, find)
+    return compare_pairs(store, shards, queries, candidates, top_k, threads)
 
 
-def merge(found: Sequence[tuple[Scores, RowNumbers]], top_k: int) -> tuple[Scores, RowNumbers]:
-    """Merge what shards found into the best top_k of each query; equal scores go in row order."""
-    scores = np.concatenate([part for part, _ in found], axis=1)
-    rows = np.concatenate([part for _, part in found], axis=1)
-    order = np.lexsort((rows, -scores), axis=1)[:, :top_k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+def candidates_of(structure: Structure, rows: int, queries: Vectors, top_k: int, find: Find) -> RowNumbers:
+    """Return the rows, of an index of so many, that have to be compared exactly for each query, padded."""
+    count = min(rows, width_of(structure, top_k))
+    found = find(for_depth(structure, rows, count), queries, count)
+    if structure.kind == "exact":
+        return found
+    # The lists that were looked into may hold less than was asked for, above all of what a filter allows.
+    lacking = np.flatnonzero(found[:, min(top_k, count) - 1] == NO_ROW)
+    if len(lacking):
+        exact = find(Structure(), queries[lacking], min(rows, width_of(Structure(), top_k)))
+        wider = max(0, exact.shape[1] - found.shape[1])
+        found = np.pad(found, ((0, 0), (0, wider)), constant_values=NO_ROW)
+        found[lacking] = NO_ROW
+        found[lacking, : exact.shape[1]] = exact
+    return found
 
 
-@lru_cache(maxsize=2)
-def _loaded(path: str) -> Any:
-    import faiss
+def width_of(structure: Structure, top_k: int) -> int:
+    """Return how many candidates of each query are compared exactly, at most."""
+    return top_k + _SLACK if structure.kind == "exact" else top_k * structure.oversample
 
-    return faiss.read_index(path)
+
+def find_candidates(
+    store: Store,
+    shards: Sequence[Shard],
+    structure: Structure,
+    queries: Vectors,
+    count: int,
+    allowed: Filter,
+    threads: int = 1,
+) -> tuple[Scores, RowNumbers]:
+    """Return the best rows of consecutive shards by the structure's own scores, (queries, count), padded."""
+    lists = None if structure.kind == "exact" else Lists(store, structure, queries, threads)
+    best = (
+        np.full((len(queries), count), -np.inf, dtype=np.float32),
+        np.full((len(queries), count), NO_ROW, dtype=np.int64),
+    )
+    scanned: list[tuple[Shard, Mask | None]] = []
+    for shard in shards:
+        mask = allowed_rows(store, shard, allowed)
+        probes = _probes(structure, mask)
+        if lists is None or probes is None:
+            scanned.append((shard, mask))
+        else:
+            best = merge([best, lists.search(shard, probes, count, mask)], count)
+    blocks = chain.from_iterable(blocks_of(store, shard, mask) for shard, mask in scanned)
+    return merge([best, compare_all(store, blocks, queries, count, threads)], count) if scanned else best
+
+
+def _probes(structure: Structure, mask: Mask | None) -> int | None:
+    """Return how many lists to look into, the more the fewer rows are allowed; None: compare all of them."""
+    if mask is None:
+        return structure.probes
+    share = float(mask.mean())
+    if share * structure.lists <= structure.probes:
+        return None
+    return math.ceil(structure.probes / share)

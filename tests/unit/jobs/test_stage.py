@@ -80,7 +80,7 @@ def begin(store: LocalStore, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Non
     lease = acquire(LocalStore(store.root))
     try:
         with pytest.raises(InterruptedError):
-            synthesize_module.run(Stage(plan, store, store, lease, Progress(None)))
+            synthesize_module.run(Stage(plan, store, Progress(None), store, lease))
     finally:
         lease.release()
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import SettingsError
+from retrieval.reading.sentences import cut_at_sentence
 from synth.method import Method, Sources, Tools
-from synth.methods.synthesizrr import SynthesizRR, SynthesizRRSettings, cut_at_sentence
+from synth.methods.synthesizrr import SynthesizRR, SynthesizRRSettings
 from synth.prompting import as_text
 from synth.records import Example, Grounding, Item, Prompt, Reply, Sampling, Shot, make_item
 from synth.task import Gold, Task, TaskSettings

@@ -1,0 +1,1 @@
+"""Kinds of retrieval: each ranks the rows of an index for queries."""
