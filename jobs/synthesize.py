@@ -3,7 +3,11 @@
 nightshift synthesize recipe.yaml, or: ray job submit --working-dir . -- python -m jobs.synthesize recipe.yaml
 """
 
+import io
 from dataclasses import asdict
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from cluster.ledger import part_count
 from cluster.rundir import check_fingerprint, read_metrics, record_run, update_metrics
@@ -13,6 +17,7 @@ from jobs.stage import Stage
 from retrieval.search import open_retriever
 from synth.books import balance
 from synth.curate import Dataset, curate
+from synth.metrics.reuse import document_reuse
 from synth.preparation import MANIFEST
 from synth.synthesis import Order, Result, synthesize
 from synth.worker import Assignment
@@ -82,6 +87,7 @@ def _record(stage: Stage, result: Result, dataset: Dataset, counts: dict[str, ob
             "text_type": settings.text_type,
             "labels": dict(settings.labels),
         },
+        documents=_reuse(stage),
         dataset=asdict(dataset) | {"target": recipe.targets.rows_per_label},
         synthesis={
             "method": recipe.method.name,
@@ -93,6 +99,16 @@ def _record(stage: Stage, result: Result, dataset: Dataset, counts: dict[str, ob
             **counts,
         },
     )
+
+
+def _reuse(stage: Stage) -> dict[str, Any] | None:
+    """Return how often each document serves in the dataset."""
+    columns = (
+        pq.read_table(io.BytesIO(stage.run.read(key)), columns=["document_ids"])["document_ids"]
+        for key in stage.run.list("data")
+    )
+    reuse = document_reuse(ids or () for column in columns for ids in column.to_pylist())
+    return asdict(reuse) if reuse else None
 
 
 main = job("synthesize", run)

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+MANY_TIMES = 10
+"""Uses of a document from which they are counted together."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelRows:
@@ -78,6 +81,17 @@ def read_books(metrics: Mapping[str, Any]) -> list[Equation]:
         kept = ("in the dataset", int(dataset["rows"]))
         books.append(Equation("rows", "accepted", rows["accepted"], (kept, *spare)))
     return books
+
+
+def read_reuse(metrics: Mapping[str, Any]) -> list[tuple[str, int, float]]:
+    """Return how many documents, and which share of them, served how many rows; 10 and more together."""
+    documents = metrics.get("documents") or {}
+    counts = {int(times): int(number) for times, number in (documents.get("histogram") or {}).items()}
+    often = sum(number for times, number in counts.items() if times >= MANY_TIMES)
+    lines = [(str(times), counts[times]) for times in sorted(counts) if times < MANY_TIMES]
+    lines += [(f"{MANY_TIMES} or more", often)] if often else []
+    total = sum(number for _, number in lines)
+    return [(times, number, number / total) for times, number in lines]
 
 
 def _rows(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from cluster.settings import flatten
 from cluster.storage import Store
 from jobs.report import wording
 from jobs.report.charts import accuracy_chart, confusion_chart, fill_chart
-from jobs.report.counts import read_books, read_label_rows, read_labels, read_reasons
+from jobs.report.counts import read_books, read_label_rows, read_labels, read_reasons, read_reuse
 from jobs.report.headline import missing_parts, summary, tiles
 from jobs.report.reproduce import REPRODUCE
 from jobs.report.samples import sample_refused, sample_rows
@@ -76,6 +76,8 @@ def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) 
         "settings": sorted(flatten(record["resolved"]).items()) if record.get("resolved") else [],
         "versions": sorted((record.get("versions") or {}).items()),
         "grounding": metrics.get("grounding"),
+        "reuse": read_reuse(metrics),
+        "documents": metrics.get("documents"),
         "reproduce": REPRODUCE,
     }
 

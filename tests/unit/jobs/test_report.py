@@ -64,6 +64,7 @@ def make_metrics() -> dict[str, Any]:
             "reply_tokens": 4321,
             "stalled": {names[1]: "too few documents"},
         },
+        "documents": {"rows": 6, "distinct": 4, "histogram": {"1": 3, "3": 1, "12": 1}},
         "grounding": {"own": 0.812, "random": 0.213, "rows": 6},
         "test": {"rows": 30},
         "baselines": {"majority": {"accuracy": 0.333, "label": NASTY}},
@@ -245,7 +246,7 @@ def test_a_missing_section_is_left_out(folder: Path, left_out: str) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics))
     html = report(folder)
     card(folder)
-    if left_out not in ("test",):
+    if left_out not in ("test", "documents"):
         assert 'id="missing"' in html
     if left_out == "students":
         assert "a student trained on the dataset" in html
@@ -259,6 +260,14 @@ def test_a_run_that_has_just_begun_has_a_page_and_a_card(tmp_path: Path) -> None
     front, body = card(tmp_path)
     assert "configs" not in front
     assert "no dataset yet" in body
+
+
+def test_the_reuse_of_documents_is_shown_many_uses_together(folder: Path) -> None:
+    html = report(folder)
+    assert "6 rows were written from 4 documents" in html
+    assert "<td>10 or more</td>" in html and "<td>12</td>" not in html
+    (folder / "metrics.json").write_text(json.dumps(make_metrics() | {"documents": None}))
+    assert "How often each document serves" not in report(folder)
 
 
 def test_null_grounding_and_no_documents(folder: Path) -> None:
