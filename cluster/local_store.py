@@ -41,7 +41,7 @@ class LocalStore:
         temporary = self._temporary(path, data)
         try:
             temporary.replace(path)
-            _sync_folder(path.parent)
+            _sync(path.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise _refusal(path, error) from error
@@ -52,7 +52,7 @@ class LocalStore:
         try:
             # A hard link fails where the name exists: the file system's conditional put.
             path.hardlink_to(temporary)
-            _sync_folder(path.parent)
+            _sync(path.parent)
         except FileExistsError:
             return False
         except OSError as error:
@@ -117,7 +117,10 @@ class LocalStore:
                 shutil.copyfile(path, temporary)
                 if target.is_dir():
                     self.delete(key)
+            for each in [temporary, *temporary.rglob("*")]:
+                _sync(each)
             temporary.replace(target)
+            _sync(target.parent)
         except (OSError, StorageError) as error:
             _discard(temporary)
             raise error if isinstance(error, StorageError) else _refusal(target, error) from error
@@ -183,9 +186,9 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    # Without this a power cut can lose the name of a file whose bytes are safe.
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    # Of a folder too: without it a power cut can lose the name of a file whose bytes are safe.
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

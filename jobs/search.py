@@ -5,6 +5,7 @@ nightshift search recipe.yaml "words to look for", or: python -m jobs.search rec
 
 import asyncio
 import json
+import re
 import shutil
 import textwrap
 from dataclasses import asdict
@@ -33,19 +34,29 @@ def run(view: View, query: str | None, top: int, id: str | None, as_json: bool) 
     retriever = open_retriever(index, view.recipe.retriever)
     hits = asyncio.run(retriever.search([query or ""], top))[0]
     for hit in hits:
-        click.echo(json.dumps(asdict(hit), ensure_ascii=False) if as_json else _readable(hit))
+        click.echo(json.dumps(asdict(hit), ensure_ascii=False) if as_json else _readable(hit, query or ""))
     if not hits:
         click.echo(f"no document of {index.key} answers", err=True)
     return 0
 
 
-def _readable(hit: Hit) -> str:
+def _readable(hit: Hit, query: str) -> str:
     document = hit.document
     title = f"{document.title} " if document.title else ""
     width = max(60, min(110, shutil.get_terminal_size((110, 24)).columns))
-    shortened = textwrap.shorten(document.text, 3 * (width - len(_INDENT)), placeholder=" …")
+    shortened = _excerpt(document.text, query, 3 * (width - len(_INDENT)))
     text = textwrap.fill(shortened, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
     return f"{hit.rank:>3}  {hit.score:6.3f}  {title}[{document.id}]{_about(document)}\n{text}"
+
+
+def _excerpt(text: str, query: str, length: int) -> str:
+    """Return at most length characters of a text: its beginning, or else where a word of the query is."""
+    text = " ".join(text.split())
+    words = [re.escape(word) for word in re.findall(r"\w{4,}", query)]
+    found = re.search(rf"\b(?:{'|'.join(words)})", text, re.IGNORECASE) if words else None
+    if len(text) > length and found is not None and found.start() > length // 2:
+        text = "… " + text[text.rfind(" ", 0, found.start() - length // 3) + 1 :]
+    return textwrap.shorten(text, length, placeholder=" …")
 
 
 def _about(document: Document) -> str:

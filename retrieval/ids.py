@@ -1,12 +1,13 @@
 """Document ids and the rows they stand for: a sorted table, mapped into memory and searched in halves."""
 
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from cluster.errors import DataError
+from cluster.errors import DataError, StorageError
 from cluster.storage import Store
 from retrieval.layout import RowNumbers
 from retrieval.manifest import Index
@@ -15,6 +16,7 @@ Numbers = npt.NDArray[np.uint64]
 """Document ids as numbers."""
 
 _ENTRY = np.dtype([("id", "<u8"), ("row", "<i8")])
+_ID = re.compile("[0-9a-f]{16}")
 
 
 def numbers_of(ids: Sequence[str]) -> Numbers:
@@ -43,17 +45,24 @@ def read_ids(store: Store, generation: int) -> Numbers:
 def find_rows(index: Index, ids: Sequence[str]) -> RowNumbers:
     """Return the row of every id; DataError names one that the index does not have."""
     table = _mapped(index.store, index.manifest.generation)
-    wanted = numbers_of(ids)
+    named = np.array([_ID.fullmatch(id) is not None for id in ids], dtype=np.bool_)
+    wanted = numbers_of([id if good else "0" for id, good in zip(ids, named, strict=True)])
     places = np.minimum(np.searchsorted(table["id"], wanted), len(table) - 1)
-    for id, number, found in zip(ids, wanted, table["id"][places], strict=True):
-        if number != found:
-            raise DataError(f"index {index.manifest.name}: has no document {id}; a search shows ids")
+    there = named & (table["id"][places] == wanted)
+    if not there.all():
+        id = ids[int(np.argmin(there))]
+        raise DataError(f"index {index.manifest.name}: has no document {id}; a search shows ids")
     rows: RowNumbers = table["row"][places]
     return rows
 
 
 def _mapped(store: Store, generation: int) -> np.ndarray:
-    return np.load(store.fetch(_key(generation)), mmap_mode="r", allow_pickle=False)
+    try:
+        return np.load(store.fetch(_key(generation)), mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise StorageError(
+            f"{store.url}/{_key(generation)}: is damaged ({error}); remove the index folder, build it again"
+        ) from error
 
 
 def _key(generation: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cluster.errors import StorageError
 from cluster.storage import Store
 from retrieval.documents import DOCUMENT_SCHEMA, from_table
 from retrieval.filtering import allowed_rows
@@ -70,7 +71,10 @@ def counts_key(shard: Shard) -> str:
 
 def read_counts(store: Store, shard: Shard) -> Counts:
     """Return how much text a shard holds."""
-    return Counts(**json.loads(store.read(counts_key(shard))))
+    try:
+        return Counts(**json.loads(store.read(counts_key(shard))))
+    except (ValueError, TypeError) as error:
+        raise _damaged(store, shard, error) from error
 
 
 def words_of(texts: Sequence[str]) -> list[Words]:
@@ -182,7 +186,19 @@ def _find(postings: _Postings, words: Words) -> tuple[RowNumbers, npt.NDArray[np
 
 
 def _open(store: Store, shard: Shard) -> _Postings:
-    return _mapped(str(store.fetch(folder_of(shard))))
+    try:
+        postings = _mapped(str(store.fetch(folder_of(shard))))
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(store, shard, error) from error
+    if len(postings.lengths) != shard.rows:
+        raise _damaged(store, shard, f"{len(postings.lengths)} documents instead of {shard.rows}")
+    return postings
+
+
+def _damaged(store: Store, shard: Shard, why: object) -> StorageError:
+    return StorageError(
+        f"{store.url}/{folder_of(shard)}: is damaged ({why}); remove this folder and run `nightshift index`"
+    )
 
 
 @lru_cache(maxsize=_OPEN_SHARDS)

@@ -1,6 +1,5 @@
 """Search: rank documents for queries, apply the settings' limits, and fetch the documents."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from retrieval.rankers.dense import DenseRanker
 from retrieval.rankers.hybrid import HybridRanker
 from retrieval.rankers.random import RandomRanker
 from retrieval.settings import RetrieverSettings
+from retrieval.sharing import Ranking, Sharing
 
 _RANKERS: dict[str, Callable[[Index, RetrieverSettings], Ranker]] = {
     "dense": lambda index, _: DenseRanker(index),
@@ -25,8 +25,8 @@ _RANKERS: dict[str, Callable[[Index, RetrieverSettings], Ranker]] = {
     "hybrid": lambda index, _: HybridRanker([DenseRanker(index), BM25Ranker(index)]),
 }
 
-Ranking = list[tuple[int, float]]
-"""Rows and scores of one query, best first."""
+_ENTRIES = 4_000_000
+"""Entries of rankings held at once while documents are shared out: some 50 MB."""
 
 
 class Retriever(Protocol):
@@ -71,7 +71,7 @@ class IndexRetriever:
         if not queries:
             return []
         rankings = await self._rankings(queries, top_k)
-        low, high = self._settings.band or (-np.inf, np.inf)
+        low, high = self._band
         rows = [row for ranking in rankings for row, score in ranking if low <= score <= high]
         documents = await fetch_documents(self._index, np.array(rows, dtype=np.int64))
         return [
@@ -85,32 +85,29 @@ class IndexRetriever:
 
     async def _rankings(self, queries: Sequence[str], top_k: int) -> list[Ranking]:
         depth = min(top_k, self._index.rows)
-        while True:
+        if self._settings.reuse is None:
             scores, rows = await self._ranker.rank(queries, depth, self._allowed)
-            if self._settings.reuse is None:
-                return [_ranking(*ranked)[:top_k] for ranked in zip(scores, rows, strict=True)]
-            rankings = share_out(scores, rows, top_k, self._settings.reuse)
-            short = [len(ranking) < top_k for ranking in rankings]
-            ended = [len(_ranking(*ranked)) < depth for ranked in zip(scores, rows, strict=True)]
-            if depth >= self._index.rows or all(
-                over or not lacking for over, lacking in zip(ended, short, strict=True)
-            ):
-                return rankings
-            # Others took what this query came to: look further down.
+            return [_ranking(*ranked)[:top_k] for ranked in zip(scores, rows, strict=True)]
+        sharing = Sharing(len(queries), top_k, self._settings.reuse, self._band)
+        short = list(range(len(queries)))
+        while short:
+            offers, deeper = [], []
+            size = max(1, _ENTRIES // max(1, depth))
+            for numbers in (short[start : start + size] for start in range(0, len(short), size)):
+                scores, rows = await self._ranker.rank([queries[n] for n in numbers], depth, self._allowed)
+                offers.append(sharing.sift(numbers, scores, rows))
+                deeper += _unfinished(numbers, scores, rows, depth, self._band[0])
+            sharing.share(offers)
+            short = [number for number in deeper if sharing.lacks(number)]
+            if depth == self._index.rows or sharing.used_up == self._index.rows:
+                break
+            # Others took what these queries came to: look further down.
             depth = min(2 * depth, self._index.rows)
+        return sharing.rankings
 
-
-def share_out(scores: Scores, rows: RowNumbers, top_k: int, reuse: int) -> list[Ranking]:
-    """Give each row to at most `reuse` queries: by rank, and within a rank in the order of the queries."""
-    taken: Counter[int] = Counter()
-    rankings: list[Ranking] = [[] for _ in range(len(rows))]
-    for place in range(rows.shape[1]):
-        for query, ranking in enumerate(rankings):
-            row = int(rows[query, place])
-            if row != NO_ROW and len(ranking) < top_k and taken[row] < reuse:
-                taken[row] += 1
-                ranking.append((row, float(scores[query, place])))
-    return rankings
+    @property
+    def _band(self) -> tuple[float, float]:
+        return self._settings.band or (-np.inf, np.inf)
 
 
 def open_retriever(index: Index, settings: RetrieverSettings) -> Retriever:
@@ -121,3 +118,13 @@ def open_retriever(index: Index, settings: RetrieverSettings) -> Retriever:
 def _ranking(scores: Scores, rows: RowNumbers) -> Ranking:
     found = rows != NO_ROW
     return list(zip(rows[found].tolist(), scores[found].tolist(), strict=True))
+
+
+def _unfinished(
+    numbers: Sequence[int], scores: Scores, rows: RowNumbers, depth: int, low: float
+) -> list[int]:
+    """Return the queries whose rankings go on below depth, and not only with scores below the band."""
+    if rows.shape[1] < depth:
+        return []
+    goes_on = (rows[:, -1] != NO_ROW) & (scores[:, -1] >= low)
+    return [number for number, more in zip(numbers, goes_on.tolist(), strict=True) if more]

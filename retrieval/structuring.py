@@ -40,7 +40,7 @@ def structure_vectors(
         structure = grown.structure
     else:
         chosen = choose(settings, layout.rows, dimension, _memory(settings))
-        structure = replace(chosen, name=f"{chosen.kind}-{fingerprint[:8]}")
+        structure = replace(chosen, name=f"{chosen.kind}{chosen.code_bytes}-{fingerprint[:8]}")
         _train(store, layout.parts, structure, progress)
     _build(store, layout, structure, progress)
     if structure.kind == "exact" or grown is not None:

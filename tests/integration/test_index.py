@@ -30,6 +30,7 @@ pytestmark = [
 
 ENCODER = EncoderSettings(model=MINILM, preset="minilm")
 SETTINGS = IndexSettings(encoder=ENCODER, partition_rows=8, shard_rows=16)
+PLAIN = IndexSettings(name="plain", partition_rows=10)
 TOPICS = ("rivers of Europe", "sorting algorithms", "medieval castles", "jazz trumpeters", "alpine flowers")
 
 
@@ -184,45 +185,43 @@ async def test_another_structure_uses_the_same_vectors(tiny: IndexSettings, tmp_
     assert sum(same) / 50 >= 0.9
 
 
-def test_refused_rows_are_counted_and_kept(tiny: IndexSettings, tmp_path: Path) -> None:
+def test_refused_rows_are_counted_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text('{"text": "fine one"}\n{"text": \n{"text": "fine two"}\n{"body": "x"}\n{"text": " "}\n')
     store = LocalStore(tmp_path / "store")
     with pytest.raises(DataError, match=r"c\.jsonl:2: is not a JSON object"):
-        build_index(store, CorpusSettings(path=str(path)), tiny, _silent)
+        build_index(store, CorpusSettings(path=str(path)), PLAIN, _silent)
     lenient = CorpusSettings(path=str(path), bad_rows="refuse")
     with pytest.raises(DataError, match=r"3 of 5 rows were refused, more than corpus\.refused_share 0\.05"):
-        build_index(store, lenient, tiny, _silent)
-    index = build_index(store, lenient.model_copy(update={"refused_share": 0.6}), tiny, _silent)
+        build_index(store, lenient, PLAIN, _silent)
+    index = build_index(store, lenient.model_copy(update={"refused_share": 0.6}), PLAIN, _silent)
     assert index.rows == 2
     assert sum(index.manifest.refused.values()) == 3
     assert index.store.list("refused")
 
 
-def test_rows_of_one_key_with_other_texts_are_refused(tiny: IndexSettings, tmp_path: Path) -> None:
+def test_rows_of_one_key_with_other_texts_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     _write(path, [{"text": f"text {n}", "name": f"row {n % 3}"} for n in range(5)])
     corpus = CorpusSettings(path=str(path), key="name")
     with pytest.raises(DataError, match="2 rows have the 'name' of an earlier row and another text"):
-        build_index(LocalStore(tmp_path), corpus, tiny, _silent)
+        build_index(LocalStore(tmp_path), corpus, PLAIN, _silent)
     lenient = corpus.model_copy(update={"bad_rows": "refuse"})
-    index = build_index(LocalStore(tmp_path), lenient, tiny, _silent)
+    index = build_index(LocalStore(tmp_path), lenient, PLAIN, _silent)
     assert (index.rows, dict(index.manifest.refused)) == (3, {"duplicate_key": 2})
 
 
-def test_two_drivers_do_not_build_one_index(
-    corpus: CorpusSettings, tiny: IndexSettings, tmp_path: Path
-) -> None:
+def test_two_drivers_do_not_build_one_index(corpus: CorpusSettings, tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    index = build_index(store, corpus, tiny, _silent)
+    index = build_index(store, corpus, PLAIN, _silent)
     for key in index.store.list(""):
         if key.startswith("manifest"):
             index.store.delete(key)
     lease = acquire(index.store)
     with pytest.raises(LeaseError, match="is owned by"):
-        build_index(store, corpus, tiny, _silent)
+        build_index(store, corpus, PLAIN, _silent)
     lease.release()
-    assert build_index(store, corpus, tiny, _silent).rows == 60
+    assert build_index(store, corpus, PLAIN, _silent).rows == 60
 
 
 def test_vectors_are_those_of_sentence_transformers() -> None:
@@ -259,11 +258,11 @@ async def test_an_encoder_of_another_version_is_refused(index: Index) -> None:
         await open_retriever(other, RetrieverSettings()).search(["anything"], 5)
 
 
-def test_an_empty_corpus_is_refused(tmp_path: Path, tiny: IndexSettings) -> None:
+def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.jsonl"
     path.write_text("")
     with pytest.raises(DataError, match="holds no documents"):
-        build_index(LocalStore(tmp_path), CorpusSettings(path=str(path)), tiny, _silent)
+        build_index(LocalStore(tmp_path), CorpusSettings(path=str(path)), PLAIN, _silent)
 
 
 def test_an_index_without_an_encoder_has_documents_only(corpus: CorpusSettings, tmp_path: Path) -> None:

@@ -2,15 +2,26 @@ from pathlib import Path
 
 import bm25s
 import numpy as np
+import pytest
 import Stemmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.errors import StorageError
 from cluster.storage import LocalStore
 from retrieval.documents import make_document, to_table
 from retrieval.layout import Layout, Part
 from retrieval.merging import merge
-from retrieval.postings import Question, best_matches, build_postings, frequencies, read_counts, words_of
+from retrieval.postings import (
+    Question,
+    best_matches,
+    build_postings,
+    counts_key,
+    folder_of,
+    frequencies,
+    read_counts,
+    words_of,
+)
 from retrieval.rank import NO_ROW, Filter
 from retrieval.rankers.bm25 import _question, _rarity
 from retrieval.tables import write_table
@@ -85,3 +96,30 @@ def test_equal_scores_go_in_row_order_and_a_filter_leaves_rows_out(tmp_path: Pat
     question = Question(np.unique(text), np.ones(1, dtype=np.float32))
     _, rows = best_matches(store, layout.shards, [question], 2.0, 3, Filter(tokens=(5, 9)))
     assert rows.tolist() == [[NO_ROW] * 3]
+
+
+def test_documents_and_queries_without_words_are_found_by_none(tmp_path: Path) -> None:
+    store, layout = _store(tmp_path, ["the of and", "jazz", "...", "the jazz"], 2, 1)
+    assert _rank(store, layout, "the", 4)[1].tolist() == [NO_ROW] * 4
+    assert _rank(store, layout, "jazz", 4)[1].tolist() == [1, 3, NO_ROW, NO_ROW]
+
+
+def test_damaged_words_are_named(tmp_path: Path) -> None:
+    store, layout = _store(tmp_path, ["jazz", "castle"], 1, 2)
+    (shard,) = layout.shards
+    words = words_of(["jazz"])[0]
+    key = f"{folder_of(shard)}/documents.npy"
+    store.write(key, store.read(key)[:-1])
+    with pytest.raises(StorageError, match=rf"{folder_of(shard)}: is damaged .*; remove this folder and run"):
+        frequencies(store, [shard], words)
+    store.write(counts_key(shard), b"{}")
+    with pytest.raises(StorageError, match="is damaged"):
+        read_counts(store, shard)
+
+
+def test_words_of_another_number_of_documents_are_refused(tmp_path: Path) -> None:
+    store, layout = _store(tmp_path, ["jazz", "castle", "river"], 2, 1)
+    first, second = (f"{folder_of(shard)}/lengths.npy" for shard in layout.shards)
+    store.write(second, store.read(first))
+    with pytest.raises(StorageError, match=r"is damaged \(2 documents instead of 1\)"):
+        frequencies(store, layout.shards, words_of(["jazz"])[0])
