@@ -37,8 +37,8 @@ class Recipe(Settings):
     run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the run; its folder in the store. The same name resumes."""
     store: str = "runs"
-    """Where runs and indexes are kept: a folder that all nodes see, or `s3://bucket/prefix`. A relative folder
-    is below the working directory, or below the home directory in a job of a cluster."""
+    """Where runs and indexes are kept: a folder that all nodes see, or `s3://bucket/prefix`. Relative to the
+    working directory, or to the home directory in a job of a cluster."""
     task: Path | dict[str, Any]
     """Task file, or the task itself; paths are relative to the recipe."""
     license: str = "unknown"
