@@ -27,7 +27,7 @@ def run(recipe: Path) -> int:
     root = LocalStore(Path(plan.recipe.store))
     store = root.within(plan.recipe.run)
     with owned(store) as lease:
-        return synthesize.run(Stage(plan, root, store, lease, Progress(store)))
+        return synthesize.run(Stage(plan, root, Progress(store), store, lease))
 
 
 def kill_replicas(stop: threading.Event, killed: list[int], every: float, most: int) -> None:
