@@ -1,5 +1,6 @@
 """Build an index: read, embed and structure a corpus; resume where an earlier build stopped."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -160,7 +161,7 @@ def _finish(
         structure=structure,
         corpus=tuple(dict.fromkeys([*(base.manifest.corpus if base else ()), *wanted.hashes])),
         metadata=wanted.corpus.metadata,
-        refused=intake.refused,
+        refused=dict(Counter(base.manifest.refused if base else {}) + Counter(intake.refused)),
         encoder=settings.encoder.model_dump(mode="json") if settings.encoder else None,
         encoder_revision=wanted.revision,
         versions={name: version(name) for name in _LIBRARIES},

@@ -17,7 +17,7 @@ from retrieval.filtering import Mask, allowed_rows
 from retrieval.inverted import Lists, fill_lists, join_lists, shard_key, write_lists
 from retrieval.layout import Layout, RowNumbers, Shard
 from retrieval.manifest import Structure
-from retrieval.merging import merge as merge
+from retrieval.merging import merge
 from retrieval.rank import NO_ROW, Filter, Scores
 from retrieval.structure import Find, for_depth
 from retrieval.vectors import Vectors, map_vectors
@@ -49,19 +49,6 @@ def merge_shards(store: Store, layout: Layout, structure: Structure) -> Layout:
     if structure.kind != "exact" and not store.exists(key):
         write_lists(store, key, join_lists(store, layout.shards, structure))
     return merged
-
-
-def search_shard(
-    store: Store,
-    shard: Shard,
-    structure: Structure,
-    queries: Vectors,
-    top_k: int,
-    allowed: Filter,
-    threads: int = 1,
-) -> tuple[Scores, RowNumbers]:
-    """Search one shard, as `search_shards` does several."""
-    return search_shards(store, [shard], structure, queries, top_k, allowed, threads)
 
 
 def search_shards(

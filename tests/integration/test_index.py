@@ -152,6 +152,7 @@ async def test_files_are_appended_and_the_old_index_stays(tiny: IndexSettings, t
     second = build_index(store, corpus, tiny, _silent, append=True)
     assert (first.rows, second.rows, second.manifest.generation) == (35, 70, 2)
     assert first.key == second.key
+    assert (dict(first.manifest.refused), dict(second.manifest.refused)) == ({}, {"duplicate": 5})
     assert second.layout.parts[: len(first.layout.parts)] == first.layout.parts
     assert build_index(store, corpus, tiny, _silent).fingerprint == second.fingerprint
     assert open_index(store, "tiny").fingerprint == second.fingerprint

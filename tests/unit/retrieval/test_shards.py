@@ -14,7 +14,7 @@ from retrieval.layout import Layout, Part, cut_shards
 from retrieval.manifest import Structure
 from retrieval.merging import merge
 from retrieval.rank import NO_ROW, Filter
-from retrieval.shards import build_shard, merge_shards, search_shard, search_shards
+from retrieval.shards import build_shard, merge_shards, search_shards
 from retrieval.vectors import Vectors
 from tests.vector_layouts import TOPICS, brute_force, build, clustered, lay_out, small
 
@@ -106,7 +106,7 @@ def test_a_sharded_exact_search_is_brute_force(
             store, layout.shards, Structure(), queries, case["top_k"], allowed, case["threads"]
         )
         apart = [
-            search_shard(store, shard, Structure(), queries, case["top_k"], allowed)
+            search_shards(store, [shard], Structure(), queries, case["top_k"], allowed)
             for shard in layout.shards
         ]
     expected = brute_force(queries, vectors, case["top_k"], [says(row) for row in range(len(vectors))])
@@ -214,7 +214,7 @@ def test_damage_is_named(tmp_path: Path, vectors: Vectors) -> None:
     for broken in (whole[: len(whole) // 2], b"not an index"):
         store.write(key, broken)
         with pytest.raises(StorageError, match="is not a readable FAISS file; remove it"):
-            search_shard(store, replace(shard), structure, vectors[:1], 1, Filter())
+            search_shards(store, [replace(shard)], structure, vectors[:1], 1, Filter())
     store.write(key, store.read(shard_key(layout.shards[0], structure)))
     store.delete(layout.parts[1].vectors_key)
     with pytest.raises(StorageError, match=r"part-00000-00001\.npy"):
