@@ -1,17 +1,24 @@
 """The run ledger: immutable Parquet parts that hold every settled item, all rows of an item in one part."""
 
 import io
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import LeaseLost, StorageError
+from cluster.ids import SeenIds, pack
 from cluster.lease import Lease, valid_parts
 from cluster.storage import Store
 
 COMPACT_PARTS = 64
+READERS = 8
+"""Parts that are read at a time when only some columns are wanted; most of it is waiting for the store."""
+BATCH_ROWS = 8192
+"""Rows of small parts that are looked at together."""
 
 
 class Ledger:
@@ -45,7 +52,7 @@ class Ledger:
             first, last = self._compacted + 1, self._compacted + COMPACT_PARTS
             stem = f"ledger/part-{self.lease.epoch:06d}-"
             parts = [f"{stem}{number:06d}.parquet" for number in range(first, last + 1)]
-            merged = pa.concat_tables(_first_of_each(read_part(self.store, key) for key in parts))
+            merged = pa.concat_tables(_first_of_each([read_part(self.store, key)] for key in parts))
             # "+" sorts before ".", and readers leave out what a merged part covers: no row shows twice.
             self.store.create(f"{stem}{first:06d}+{last:06d}.parquet", _encode(merged))
             self._compacted = last
@@ -55,30 +62,63 @@ class Ledger:
 
 def read_part(store: Store, key: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one part, or some columns of it; StorageError names a file that is no Parquet."""
+    data = store.read(key)
     try:
-        return pq.read_table(io.BytesIO(store.read(key)), columns=list(columns) if columns else None)
-    except pa.ArrowInvalid as error:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        return file.read(None if columns is None else list(columns), use_threads=columns is None)
+    except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{store.url}/{key}: is damaged ({error}); restore it or remove it") from error
 
 
 def read_ledger(store: Store, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the rows of every valid part in name order; of an item found twice the first part is kept."""
-    wanted = None if columns is None else list(dict.fromkeys(["item_id", *columns]))
-    yield from _first_of_each(read_part(store, key, wanted) for key in valid_parts(store))
+    """Yield the rows of all valid parts in name order; of an item found twice the first part is kept.
+
+    With columns a table holds the rows of several small parts, and parts are read ahead.
+    """
+    keys = valid_parts(store)
+    if columns is None:
+        # Whole rows are large: one part at a time.
+        yield from _first_of_each([read_part(store, key)] for key in keys)
+    else:
+        wanted = list(dict.fromkeys(["item_id", *columns]))
+        yield from _first_of_each(_gathered(_read_ahead(store, keys, wanted)))
 
 
-def _first_of_each(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the tables without the rows of items that an earlier one holds."""
-    seen: set[str] = set()
+def _read_ahead(store: Store, keys: Iterable[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield some columns of parts in order while the next ones are being read."""
+    readers = ThreadPoolExecutor(READERS, thread_name_prefix="ledger")
+    ahead: deque[Future[pa.Table]] = deque()
+    try:
+        for key in keys:
+            ahead.append(readers.submit(read_part, store, key, columns))
+            if len(ahead) > 2 * READERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        readers.shutdown(cancel_futures=True)
+
+
+def _gathered(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Yield neighbouring tables together: small ones cost by the table, not by their rows."""
+    batch: list[pa.Table] = []
     for table in tables:
-        ids = set(table["item_id"].to_pylist())
-        twice = ids & seen
-        seen |= ids
-        if twice:
-            again = pc.is_in(table["item_id"], value_set=pa.array(sorted(twice), pa.string()))
-            yield table.filter(pc.invert(again))
-        else:
-            yield table
+        batch.append(table)
+        if sum(each.num_rows for each in batch) >= BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _first_of_each(batches: Iterable[Sequence[pa.Table]]) -> Iterator[pa.Table]:
+    """Yield every batch of parts as one table, without the rows of items that an earlier part holds."""
+    seen = SeenIds()
+    for batch in batches:
+        table = pa.concat_tables(batch)
+        parts = np.repeat(np.arange(len(batch)), [part.num_rows for part in batch])
+        again = seen.add(pack(pa.concat_arrays([pa.array([], pa.string()), *table["item_id"].chunks])), parts)
+        yield table.filter(pa.array(~again)) if again.any() else table
 
 
 def part_count(store: Store) -> int:

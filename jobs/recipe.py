@@ -9,7 +9,9 @@ from cluster.errors import SettingsError
 from cluster.models import is_there
 from cluster.registry import one_of
 from cluster.settings import Settings, override, read_yaml, validate
+from jobs.targets import Targets
 from retrieval.settings import CorpusSettings, IndexSettings, RetrieverSettings
+from synth.limits import Limits
 from synth.method import MethodSettings
 from synth.teacher import TeacherSettings
 from training.settings import StudentSettings
@@ -20,15 +22,6 @@ if TYPE_CHECKING:
 else:
     AnyMethod = one_of(MethodSettings, "synth.methods", "name")
     AnyTeacher = one_of(TeacherSettings, "synth.teachers", "backend")
-
-
-class Targets(Settings):
-    """How much is wanted."""
-
-    rows_per_label: int = Field(ge=1)
-    """Accepted rows of every label in the dataset."""
-    ceiling: float = Field(5.0, ge=1)
-    """Items drawn for a label, at most, as a multiple of its target; a label that reaches it has stalled."""
 
 
 class Recipe(Settings):
@@ -55,6 +48,8 @@ class Recipe(Settings):
     """The LLM that writes."""
     targets: Targets
     """How much is wanted."""
+    limits: Limits = Limits()
+    """What it may cost at most; a run that reaches a limit ends early with a valid, smaller dataset."""
     students: tuple[StudentSettings, ...] = ()
     """Classifiers trained on the dataset."""
     seeds_only: bool = True

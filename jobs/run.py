@@ -18,7 +18,9 @@ def run(stage: Stage) -> int:
     if stage.recipe.index is not None:
         index(stage)
     code = synthesize(stage)
-    if stage.recipe.students:
+    if stage.recipe.students and not read_metrics(stage.run)["dataset"]["rows"]:
+        stage.progress.say("No rows were made: no student is trained")
+    elif stage.recipe.students:
         train(stage)
         evaluate(stage)
     report(stage)

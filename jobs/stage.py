@@ -65,6 +65,7 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
     if recipe.method.needs_seeds and not task.seeds:
         raise SettingsError(f"task.seeds: names no file; method {recipe.method.name} needs gold seeds")
     recipe.method.build(task)
+    recipe.targets.quotas(task.labels)
     test = tuple(load_test(task)) if recipe.students else ()
     if recipe.corpus is not None:
         check_corpus(recipe.corpus)

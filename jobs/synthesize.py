@@ -26,13 +26,13 @@ STOPPED_BY_LIMIT = 3
 
 
 def run(stage: Stage) -> int:
-    """Write the dataset; 3 when a label stalled and the dataset is smaller than asked for."""
+    """Write the dataset; 3 when a label stalled or a limit was reached: it is smaller than asked for."""
     order = _order(stage)
     result = synthesize(order)
     stage.lease.renew(force=True)
     dataset = curate(stage.run, stage.task.settings.fields, order.targets)
     books = balance(stage.run, dataset, result.drawn, result.unfinished)
-    _record(stage, result, dataset, books.as_json())
+    _record(stage, order, result, dataset, books.as_json())
     refused = sum(books.rejected.values())
     stage.progress.step(
         "synthesized",
@@ -42,7 +42,9 @@ def run(stage: Stage) -> int:
     )
     for label, why in result.short.items():
         stage.progress.step("stalled", f"Label {label} stalled: {why}", label=label, why=why)
-    return STOPPED_BY_LIMIT if result.short else 0
+    if result.stopped is not None:
+        stage.progress.step("stopped", f"Stopped early: {result.stopped}", why=result.stopped)
+    return STOPPED_BY_LIMIT if result.short or result.stopped else 0
 
 
 def _order(stage: Stage) -> Order:
@@ -66,17 +68,18 @@ def _order(stage: Stage) -> Order:
     retriever = open_retriever(index, recipe.retriever) if index else None
     return Order(
         assignment=Assignment(stage.task, recipe.method, teacher, stage.plan.revision),
-        targets=dict.fromkeys(stage.task.labels, recipe.targets.rows_per_label),
+        targets=recipe.targets.quotas(stage.task.labels),
         ceiling=recipe.targets.ceiling,
         store=stage.run,
         lease=stage.lease,
         progress=stage.progress,
+        limits=recipe.limits,
         retrieve=retriever.search if retriever else None,
         band=retriever.band if retriever else None,
     )
 
 
-def _record(stage: Stage, result: Result, dataset: Dataset, counts: dict[str, object]) -> None:
+def _record(stage: Stage, order: Order, result: Result, dataset: Dataset, counts: dict[str, object]) -> None:
     recipe, settings = stage.recipe, stage.task.settings
     earlier = read_metrics(stage.run).get("synthesis", {})
     update_metrics(
@@ -88,7 +91,8 @@ def _record(stage: Stage, result: Result, dataset: Dataset, counts: dict[str, ob
             "labels": dict(settings.labels),
         },
         documents=_reuse(stage),
-        dataset=asdict(dataset) | {"target": recipe.targets.rows_per_label},
+        dataset=asdict(dataset) | {"target": dict(order.targets)},
+        costs=dict(result.costs),
         synthesis={
             "method": recipe.method.name,
             "teacher": recipe.teacher.model,
@@ -96,6 +100,8 @@ def _record(stage: Stage, result: Result, dataset: Dataset, counts: dict[str, ob
             "seconds": round(earlier.get("seconds", 0.0) + result.seconds, 1),
             "restarts": earlier.get("restarts", 0) + result.restarts,
             "stalled": dict(result.short),
+            **({"stopped": result.stopped} if result.stopped else {}),
+            "fleet": dict(result.fleet) or earlier.get("fleet", {}),
             **counts,
         },
     )

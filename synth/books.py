@@ -1,10 +1,12 @@
 """The books of a run: what was drawn, returned, accepted and kept must add up."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import BooksError
@@ -56,41 +58,55 @@ class Books:
 _COLUMNS = ("item_id", "status", "reason", "labels", "prompt_tokens", "reply_tokens")
 
 
+class _Tally:
+    """Sums over the parts of a ledger; items are counted part by part, for none has rows in two of them."""
+
+    def __init__(self, labels: Iterable[str]) -> None:
+        self.items, self.rows = Counter[str](), Counter[str]()
+        self.rejected, self.tokens = Counter[str](), Counter[str]()
+        self.per_label = {label: Counter[str]() for label in labels}
+
+    def add(self, part: pa.Table) -> None:
+        """Count the rows of a part; of what was prepared, which is no item, the tokens only."""
+        for name in ("prompt_tokens", "reply_tokens"):
+            self.tokens[name] += pc.sum(part[name]).as_py() or 0
+        failed, prepared = pc.field("status") == "failed", pc.field("status") == "prepared"
+        for kind, which in (("failed", failed), ("settled", ~failed & ~prepared)):
+            self.items[kind] += pc.count_distinct(part.filter(which)["item_id"]).as_py()
+        for status, count in _counts(part.filter(~prepared)["status"]):
+            rows = part.filter(pc.field("status") == status)
+            self.rows[status] += count
+            for label, times in _counts(pc.list_flatten(rows["labels"])):
+                self.per_label[label][status] += times
+            if status == "rejected":
+                self.rejected.update(dict(_counts(rows["reason"])))
+
+
 def balance(store: Store, dataset: Dataset, drawn: int, unfinished: int) -> Books:
     """Count the ledger and the dataset files and compare; BooksError says where they differ.
 
     drawn and unfinished are the planner's own counts over the whole run, earlier sittings included.
     """
-    settled: set[str] = set()
-    failed: set[str] = set()
-    rows, rejected, tokens = Counter[str](), Counter[str](), Counter[str]()
-    returned = 0
-    per_label: dict[str, Counter[str]] = {label: Counter() for label in dataset.per_label}
-    for table in read_ledger(store, _COLUMNS):
-        for row in table.to_pylist():
-            tokens.update(prompt=row["prompt_tokens"] or 0, reply=row["reply_tokens"] or 0)
-            if row["status"] == "prepared":
-                continue
-            (failed if row["status"] == "failed" else settled).add(row["item_id"])
-            returned += row["status"] != "failed"
-            rows[row["status"]] += 1
-            for label in row["labels"]:
-                per_label[label][row["status"]] += 1
-            if row["status"] == "rejected":
-                rejected[row["reason"]] += 1
+    tally = _Tally(dataset.per_label)
+    for part in read_ledger(store, _COLUMNS):
+        tally.add(part)
     books = Books(
-        items=Items(drawn, len(settled), len(failed), unfinished),
-        returned=returned,
-        accepted=rows["accepted"],
-        rejected=dict(sorted(rejected.items())),
+        items=Items(drawn, tally.items["settled"], tally.items["failed"], unfinished),
+        returned=tally.rows.total() - tally.rows["failed"],
+        accepted=tally.rows["accepted"],
+        rejected=dict(sorted(tally.rejected.items())),
         surplus=dataset.surplus,
-        per_label=per_label,
+        per_label=tally.per_label,
         rows=_rows_written(store),
-        prompt_tokens=tokens["prompt"],
-        reply_tokens=tokens["reply"],
+        prompt_tokens=tally.tokens["prompt_tokens"],
+        reply_tokens=tally.tokens["reply_tokens"],
     )
     _check(books, dataset)
     return books
+
+
+def _counts(column: pa.ChunkedArray) -> list[tuple[str, int]]:
+    return [(each["values"], each["counts"]) for each in pc.value_counts(column).to_pylist()]
 
 
 def _check(books: Books, dataset: Dataset) -> None:
@@ -116,4 +132,8 @@ def _check(books: Books, dataset: Dataset) -> None:
 
 
 def _rows_written(store: Store) -> int:
-    return sum(pq.read_metadata(store.fetch(key)).num_rows for key in store.list("data"))
+    rows = 0
+    for key in store.list("data"):
+        with store.open(key) as file:
+            rows += pq.read_metadata(file).num_rows
+    return rows

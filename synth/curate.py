@@ -1,25 +1,33 @@
-"""From ledger to dataset: the first rows in plan order that fill every label's target, without duplicates."""
+"""From ledger to dataset: the first rows in plan order that fill every label's target, without duplicates.
 
-import io
+The ledger is read twice, part by part: its narrow columns, to choose; then all of it, to write each row as
+it becomes due. So memory grows with the number of rows and not with what they hold.
+"""
+
+import errno
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.errors import StorageError
 from cluster.ledger import read_ledger
-from cluster.settings import digest
 from cluster.storage import Store
-from synth.quota import Candidate, Quota
+from synth.choice import choose
+from synth.columns import dataset_table
+from synth.rows import ledger_schema
+from synth.shelf import in_plan_order
 
 SHARD_ROWS = 100_000
-_ORDER = [("round", "ascending"), ("position", "ascending"), ("piece", "ascending")]
-_JUDGED = ("row_id", "status", "round", "position", "piece", "labels", "text_hash")
-_LEFT_OUT = ("item_id", "position", "piece", "status", "reason", "text_hash", "labels", "row_id")
+GROUP_ROWS = 10_000
+_TOLD_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,96 +42,88 @@ class Dataset:
 
 
 def curate(store: Store, fields: Sequence[str], targets: Mapping[str, int]) -> Dataset:
-    """Write `data/train-*.parquet` from the ledger; the same ledger always gives the same files."""
-    kept, quota, surplus = _choose(store, targets)
-    table = _collect(store, kept, fields)
-    columns = _dataset_table(table, fields, list(targets))
-    shards = _write(store, columns)
-    for key in set(store.list("data")) - set(shards):
+    """Write `data/train-*.parquet` from the ledger; the same ledger always gives the same files.
+
+    Nothing else may write to the ledger meanwhile. Shards are made in the local folder for temporary files,
+    and so is room for rows that wait for an earlier one; StorageError when that disk is full.
+    """
+    choice = choose(store, targets)
+    shards, told = _layout(len(choice.rows)), _Told()
+    sizes = [size for shard in shards for size in shard]
+    with _scratch() as folder:
+        groups = in_plan_order(read_ledger(store), choice.rows, sizes, folder)
+        if not len(choice.rows):
+            groups = iter([ledger_schema(fields).empty_table()])
+
+        def made(group: pa.Table) -> pa.Table:
+            told.add(group.select([*fields, "labels", "row_id"]))
+            return dataset_table(group, fields, list(targets), choice.single)
+
+        keys = _write(store, map(made, groups), [len(shard) for shard in shards], folder)
+    for key in set(store.list("data")) - set(keys):
         store.delete(key)
-    texts = columns["text"].to_pylist()
     return Dataset(
-        rows=len(texts),
-        per_label=dict(quota.kept),
-        surplus=dict(sorted(surplus.items())),
-        mean_words=round(sum(len(text.split()) for text in texts) / max(1, len(texts)), 2),
-        digest=digest(
-            list(zip(texts, table["labels"].to_pylist(), table["row_id"].to_pylist(), strict=True))
-        ),
+        rows=len(choice.rows),
+        per_label=choice.per_label,
+        surplus=choice.surplus,
+        mean_words=round(told.words / max(1, len(choice.rows)), 2),
+        digest=told.hash.hexdigest(),
     )
 
 
-def _choose(store: Store, targets: Mapping[str, int]) -> tuple[pa.Array, Quota, Counter[str]]:
-    tables = [t.filter(pc.field("status") == "accepted") for t in read_ledger(store, _JUDGED)]
-    quota, surplus, kept = Quota(targets), Counter[str](), []
-    if tables:
-        rows = pa.concat_tables(tables).sort_by(_ORDER)
-        columns = (rows[name].to_pylist() for name in ("row_id", "labels", "text_hash"))
-        for row_id, labels, text_hash in zip(*columns, strict=True):
-            verdict = quota.judge(Candidate(tuple(labels), text_hash))
-            if verdict == "kept":
-                kept.append(row_id)
-            else:
-                surplus[verdict] += 1
-    return pa.array(kept, pa.string()), quota, surplus
+def _layout(rows: int) -> list[list[int]]:
+    """Return, for each shard, the rows of its groups; a dataset without rows has one empty shard."""
+    shards = []
+    for begin in range(0, max(1, rows), SHARD_ROWS):
+        end = min(begin + SHARD_ROWS, rows)
+        shards.append([min(GROUP_ROWS, end - at) for at in range(begin, max(begin + 1, end), GROUP_ROWS)])
+    return shards
 
 
-def _collect(store: Store, kept: pa.Array, fields: Sequence[str]) -> pa.Table:
-    tables = [t.filter(pc.is_in(t["row_id"], value_set=kept)) for t in read_ledger(store)]
-    tables = [table for table in tables if table.num_rows]
-    if not tables:
-        empty = pa.array([], pa.string())
-        labels = pa.array([], pa.list_(pa.string()))
-        return pa.table(dict.fromkeys(fields, empty) | {"labels": labels, "row_id": empty})
-    return pa.concat_tables(tables).sort_by(_ORDER)
+class _Told:
+    """What is told about a dataset, added up while its rows pass."""
+
+    def __init__(self) -> None:
+        self.words = 0
+        self.hash = blake2b(digest_size=16)
+
+    def add(self, rows: pa.Table) -> None:
+        """Count the words of some rows and hash all of their columns."""
+        for start in range(0, rows.num_rows, _TOLD_ROWS):
+            lot = rows.slice(start, _TOLD_ROWS).to_pydict()
+            self.words += sum(len(text.split()) for text in lot["text"])
+            told = json.dumps(list(zip(*lot.values(), strict=True)), ensure_ascii=False)
+            # Without the brackets around them, and a comma after each, lots of any size give one sum.
+            self.hash.update(told[1:-1].encode())
+            self.hash.update(b", ")
 
 
-def _dataset_table(table: pa.Table, fields: Sequence[str], names: list[str]) -> pa.Table:
-    """Return the dataset's columns: the text fields, label, id, then provenance; maps become JSON."""
-    rows = table["labels"].to_pylist()
-    single = all(len(labels) == 1 for labels in rows)
-    numbers = [[names.index(label) for label in labels] for labels in rows]
-    label = (
-        pa.array([ids[0] for ids in numbers], pa.int64())
-        if single
-        else pa.array(numbers, pa.list_(pa.int64()))
-    )
-    columns = {name: table[name] for name in fields} | {"label": label, "id": table["row_id"]}
-    for name in table.column_names:
-        if name not in columns and name not in _LEFT_OUT:
-            columns[name] = _plain(table[name])
-    made = pa.table(columns)
-    return made.replace_schema_metadata({"huggingface": json.dumps(_features(made.schema, names))})
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not pa.types.is_map(column.type):
-        return column
-    values = [None if pairs is None else json.dumps(dict(pairs)) for pairs in column.to_pylist()]
-    return pa.chunked_array([pa.array(values, pa.string())])
-
-
-def _features(schema: pa.Schema, names: list[str]) -> dict[str, Any]:
-    """Describe the columns as Hugging Face datasets does, so that labels show by name."""
-    label: dict[str, Any] = {"names": names, "_type": "ClassLabel"}
-    features: dict[str, Any] = {}
-    for column in schema:
-        inner = column.type.value_type if pa.types.is_list(column.type) else column.type
-        feature = label if column.name == "label" else {"dtype": _dtype(inner), "_type": "Value"}
-        features[column.name] = {"feature": feature, "_type": "List"} if inner is not column.type else feature
-    return {"info": {"features": features}}
-
-
-def _dtype(kind: pa.DataType) -> str:
-    return "float32" if pa.types.is_float32(kind) else str(kind)
-
-
-def _write(store: Store, table: pa.Table) -> list[str]:
-    count = max(1, -(-table.num_rows // SHARD_ROWS))
-    keys = []
-    for number in range(count):
-        sink = io.BytesIO()
-        pq.write_table(table.slice(number * SHARD_ROWS, SHARD_ROWS), sink, compression="zstd")
-        keys.append(f"data/train-{number:05d}-of-{count:05d}.parquet")
-        store.write(keys[-1], sink.getvalue())
+def _write(store: Store, groups: Iterator[pa.Table], counts: Sequence[int], folder: Path) -> list[str]:
+    """Write the groups, so many to each shard, and return the shards' keys."""
+    first = next(groups)
+    schema, rest = first.schema, chain([first], groups)
+    path, keys = folder / "shard.parquet", []
+    # No group keeps a name: each is let go before the next one is made.
+    del first
+    for number, count in enumerate(counts):
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for _ in range(count):
+                writer.write_table(next(rest))
+        keys.append(f"data/train-{number:05d}-of-{len(counts):05d}.parquet")
+        store.upload(keys[-1], path)
     return keys
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a local folder that is gone afterwards; StorageError when its disk is full."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="nightshift-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageError(
+            f"{tempfile.gettempdir()}: is full ({error.strerror}), and the dataset is put together there; "
+            "free space, or name a folder on a larger disk in TMPDIR"
+        ) from error

@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from cluster.errors import SettingsError
 from cluster.settings import Settings, digest
@@ -21,6 +21,16 @@ Feedback = Mapping[str, pa.Table]
 
 Generate = Callable[[Prompt, Sampling], Awaitable[Reply]]
 """Asks the teacher for one reply; calls of many items overlap in one engine."""
+
+
+class Slot(NamedTuple):
+    """A place in a plan. Cheap to make: most slots of a resumed run are passed by, and never built."""
+
+    position: int
+    """Ordinal in the plan of the round, from 0."""
+    labels: tuple[str, ...]
+    build: Callable[[], Item]
+    """Makes the item: pure, and the same each time."""
 
 
 class Tokenizer(Protocol):
@@ -68,6 +78,26 @@ class SamplingSettings(Settings):
     """Nucleus sampling with p 0.9 (SynthesizRR, section 5)."""
     max_tokens: int = Field(200, ge=1)
     """Reply tokens; 200 for AG News and ToI in SynthesizRR's published code."""
+
+
+class ShotSettings(Settings):
+    """Examples shown in a prompt; a bare number is the count."""
+
+    count: int | None = Field(None, ge=0, le=32)
+    """Shots in a prompt; without it, the method's own number."""
+    reuse: int = Field(1, ge=1)
+    """Items of a label in a row that share one draw of shots, so that the engine's prefix cache pays. 1, as
+    in the papers: shots are drawn anew for each prompt. More is faster and less diverse."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_count(cls, data: Any) -> Any:
+        return data if isinstance(data, dict | ShotSettings) else {"count": data}
+
+    @model_serializer
+    def _plain(self) -> int | dict[str, int | None] | None:
+        # Without reuse it is written as it always was, so that the plans of earlier runs stay theirs.
+        return self.count if self.reuse == 1 else {"count": self.count, "reuse": self.reuse}
 
 
 class MethodSettings(Settings):
@@ -124,8 +154,11 @@ class Method(ABC):
         return {}
 
     @abstractmethod
-    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Item]:
-        """Yield the items of a round: pure, lazy, and the same items in the same order each time."""
+    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Slot]:
+        """Yield the slots of a round: pure, lazy, and the same items in the same order each time.
+
+        What costs more than a microsecond belongs in a slot's `build`.
+        """
 
     @abstractmethod
     async def examples(self, item: Item, generate: Generate) -> list[Example | Rejection]:

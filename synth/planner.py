@@ -5,49 +5,58 @@ the verdict are settled. How many items to draw follows from the live acceptance
 of items is reached, or whose plan ends, is closed and named.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import ceil
 
+from cluster.errors import RunError
+from synth.demand import Deferred, Demand
+from synth.method import Slot
 from synth.quota import Candidate, Quota
 from synth.records import Item
+from synth.settled import Known, Labels, Settled
 
-
-@dataclass(slots=True)
-class _Place:
-    """What is known of one position of the plan that is not judged yet."""
-
-    labels: tuple[str, ...]
-    rows: Sequence[Candidate] | None = None
+MOST_DEFERRED = 250_000
+"""So many slots of labels that seem to have enough are kept, some 300 bytes each, for a label that lags."""
+PROBE = 1000
+"""Of so many settled items one is built and compared with the ledger."""
 
 
 class Planner:
-    """Knows what to draw next and when the run has what it was asked for."""
+    """Knows what to draw next and when the run has what it was asked for.
+
+    What an event changes is worked out for the labels it touches alone: the cost of an item does not grow
+    with the number of labels.
+    """
 
     def __init__(
         self,
-        plan: Iterator[Item],
+        plan: Iterator[Slot],
         targets: Mapping[str, int],
-        settled: Mapping[str, Sequence[Candidate]],
+        settled: Settled,
         ceiling: float,
+        round: int = 0,
     ) -> None:
         self.quota = Quota(targets)
         self.drawn = 0
         self.recognised = 0
         self._plan = plan
         self._settled = settled
-        self._ceilings = {label: ceil(target * ceiling) for label, target in targets.items()}
-        self._places: dict[int, _Place] = {}
-        self._front = 0
-        self._deferred: dict[tuple[str, ...], deque[Item]] = {}
+        self._round = round
+        self._walk = settled.walk(round)
+        self._known = next(self._walk, None)
+        self._demands = {label: Demand(n, ceil(n * ceiling)) for label, n in targets.items()}
+        self._deferred = Deferred()
         self._ended = False
-        self._items_drawn: Counter[str] = Counter()
-        self._items_settled: Counter[str] = Counter()
-        self._accepted: Counter[str] = Counter()
-        self._waiting: Counter[str] = Counter()
-        self._flying: Counter[str] = Counter()
-        self._aloft: dict[str, Item] = {}
+        self._aloft: dict[str, tuple[int, Labels]] = {}
+        # Positions that are not judged yet, in plan order, and the rows of those that are settled.
+        self._pending: deque[tuple[int, Labels]] = deque()
+        self._landed: dict[int, Sequence[Candidate]] = {}
+        # Labels that lack rows; that take no more items; that are not done. See `_refresh`.
+        self._wanted: set[str] = set()
+        self._over: set[str] = set()
+        self._open: set[str] = set()
+        self._refresh(targets)
 
     @property
     def in_flight(self) -> int:
@@ -56,115 +65,154 @@ class Planner:
 
     def catch_up(self) -> None:
         """Take in, from the start of the plan, what an earlier sitting settled."""
-        item = self._next_planned()
-        if item is not None:
-            self._deferred.setdefault(item.labels, deque()).append(item)
+        slot = self._next_planned()
+        if slot is not None:
+            self._deferred.append(slot)
 
     def next_item(self) -> Item | None:
         """Return the next item to work, or None while nothing more is needed."""
-        item = self._next_deferred() or self._next_planned()
-        if item is None and not self._aloft and not self.done():
+        slot = self._deferred.take(self._wanted) or self._next_planned()
+        if slot is None and not self._aloft and self._open:
             # Nothing is under way and yet a label lacks rows that lie behind an undrawn item: draw that one.
-            item = self._first_deferred()
-        if item is None:
+            slot = self._deferred.first()
+        if slot is None:
             return None
-        self._aloft[item.id] = item
-        self._flying.update(item.labels)
-        self._items_drawn.update(item.labels)
+        item = slot.build()
+        self._aloft[item.id] = (slot.position, slot.labels)
+        for label in slot.labels:
+            demand = self._demands[label]
+            demand.flying += 1
+            demand.drawn += 1
         self.drawn += 1
+        self._refresh(slot.labels)
         return item
 
     def settle(self, item_id: str, rows: Sequence[Candidate]) -> None:
         """Take in the accepted rows of an item that is settled; none when it was rejected or failed."""
-        item = self._aloft.pop(item_id)
-        self._flying.subtract(item.labels)
-        self._take(item, rows)
-        self._advance()
+        position, labels = self._aloft.pop(item_id)
+        for label in labels:
+            self._demands[label].flying -= 1
+        self._take(position, labels, rows)
 
     def done(self) -> bool:
         """Say whether every label is full, or closed with nothing of it under way."""
-        return all(
-            self.quota.full(label) or (self._closed(label) and self._flying[label] <= 0)
-            for label in self.quota.targets
-        )
+        return not self._open
 
     def short(self) -> dict[str, str]:
         """Return the labels that are not full, each with the reason."""
         reasons = {}
-        for label, target in self.quota.targets.items():
+        for label, demand in self._demands.items():
             if not self.quota.full(label):
-                kept, drawn = self.quota.kept[label], self._items_drawn[label]
-                why = (
-                    "the plan has no more items" if self._ended else f"the ceiling is {self._ceilings[label]}"
-                )
-                reasons[label] = f"{kept} of {target} rows from {drawn} items; {why}"
+                kept = self.quota.kept[label]
+                why = "the plan has no more items" if self._ended else f"the ceiling is {demand.ceiling}"
+                reasons[label] = f"{kept} of {demand.target} rows from {demand.drawn} items; {why}"
         return reasons
 
-    def _next_deferred(self) -> Item | None:
-        wanted = [queue for labels, queue in self._deferred.items() if queue and self._wanted(labels)]
-        return min(wanted, key=lambda queue: queue[0].position).popleft() if wanted else None
-
-    def _first_deferred(self) -> Item | None:
-        queues = [queue for queue in self._deferred.values() if queue]
-        return min(queues, key=lambda queue: queue[0].position).popleft() if queues else None
-
-    def _next_planned(self) -> Item | None:
-        while not self._ended and any(self._need(label) > 0 for label in self.quota.targets):
-            item = next(self._plan, None)
-            if item is None:
+    def _next_planned(self) -> Slot | None:
+        while self._wanted and not self._ended:
+            if len(self._deferred) >= MOST_DEFERRED and self._aloft:
+                # Wait: what is under way will tell which of the slots passed over are of no use.
+                return None
+            slot = next(self._plan, None)
+            if slot is None:
                 self._ended = True
                 self._advance()
+                self._refresh(self._demands)
                 return None
-            self._places[item.position] = _Place(item.labels)
-            known = self._settled.get(item.id)
+            known = self._recognise(slot) if self._known is not None else None
             if known is not None:
                 self.recognised += 1
-                self._items_drawn.update(item.labels)
-                self._take(item, known)
-                self._advance()
-            elif self._wanted(item.labels):
-                return item
-            elif not self.quota.filled(item.labels):
-                self._deferred.setdefault(item.labels, deque()).append(item)
+                self._pending.append((slot.position, slot.labels))
+                for label in slot.labels:
+                    self._demands[label].drawn += 1
+                self._take(slot.position, slot.labels, known.rows)
+            elif not self._wanted.isdisjoint(slot.labels):
+                self._pending.append((slot.position, slot.labels))
+                return slot
+            elif not self.quota.filled(slot.labels):
+                self._pending.append((slot.position, slot.labels))
+                if not self._over.issuperset(slot.labels):
+                    self._deferred.append(slot)
         return None
 
-    def _wanted(self, labels: Sequence[str]) -> bool:
-        return any(self._need(label) > 0 for label in labels)
+    def _recognise(self, slot: Slot) -> Known | None:
+        """Return what the ledger has for a slot; some are built, to make sure that it is the same plan."""
+        known = self._known
+        if known is None or slot.position < known.position:
+            return None
+        if slot.position > known.position:
+            raise self._strayed(known, "is not in the plan as it is now")
+        # A row may have got another label than its item asked for; then only the id can tell.
+        alike = known.labels == slot.labels or set(known.labels).issubset(slot.labels)
+        if self.recognised % PROBE == 0 or not alike:
+            planned = slot.build().id
+            if planned != self._settled.id_of(self._round, known):
+                raise self._strayed(
+                    known, f"is {planned} of {'+'.join(slot.labels)} in the plan as it is now"
+                )
+        self._known = next(self._walk, None)
+        return known
 
-    def _need(self, label: str) -> float:
-        """How many more accepted rows a label lacks, counting what is under way at the live rate."""
-        if self._items_drawn[label] >= self._ceilings[label]:
-            return 0.0
-        rate = (self._accepted[label] + 1) / (self._items_settled[label] + 1)
-        expected = self.quota.kept[label] + self._waiting[label] + self._flying[label] * rate
-        return self.quota.targets[label] - expected
+    def _strayed(self, known: Known, how: str) -> RunError:
+        return RunError(
+            f"ledger: item {self._settled.id_of(self._round, known)} of {'+'.join(known.labels)} at position "
+            f"{known.position} {how}: the run was planned differently, by another version or other settings; "
+            "go back to them, or begin another run with --set run=NAME"
+        )
 
-    def _closed(self, label: str) -> bool:
-        if self._items_drawn[label] >= self._ceilings[label]:
-            return True
-        return self._ended and not any(label in labels and queue for labels, queue in self._deferred.items())
+    def _take(self, position: int, labels: Labels, rows: Sequence[Candidate]) -> None:
+        """Count an item that is settled, and judge what can be judged now."""
+        touched = set(labels)
+        for label in labels:
+            self._demands[label].settled += 1
+        # What lies before the front belongs to closed labels and is not judged any more.
+        judged = bool(self._pending) and position >= self._pending[0][0]
+        for row in rows:
+            for label in row.labels:
+                self._demands[label].accepted += 1
+                self._demands[label].waiting += judged
+                touched.add(label)
+        if judged:
+            self._landed[position] = rows
+        self._refresh(touched | self._advance())
 
-    def _take(self, item: Item, rows: Sequence[Candidate]) -> None:
-        self._items_settled.update(item.labels)
-        labels = [label for row in rows for label in row.labels]
-        self._accepted.update(labels)
-        place = self._places.get(item.position)
-        if place is not None:
-            place.rows = rows
-            self._waiting.update(labels)
+    def _advance(self) -> set[str]:
+        """Judge, in plan order, all rows that nothing unsettled can change any more; return their labels."""
+        touched: set[str] = set()
+        while self._pending:
+            position, labels = self._pending[0]
+            rows = self._landed.pop(position, None)
+            if rows is None and not all(self._passed(label) for label in labels):
+                break
+            for row in rows or ():
+                for label in row.labels:
+                    self._demands[label].waiting -= 1
+                self.quota.judge(row)
+                touched.update(row.labels)
+            self._pending.popleft()
+        return touched
 
-    def _advance(self) -> None:
-        """Judge, in plan order, all rows that nothing unsettled can change any more."""
-        while (place := self._places.get(self._front)) is not None:
-            if place.rows is not None:
-                for row in place.rows:
-                    self._waiting.subtract(row.labels)
-                    self.quota.judge(row)
-            elif not all(self.quota.full(label) or self._closed_before(label) for label in place.labels):
-                return
-            del self._places[self._front]
-            self._front += 1
-
-    def _closed_before(self, label: str) -> bool:
+    def _passed(self, label: str) -> bool:
+        """Say whether nothing unsettled can bring a label rows."""
         # Items of a closed label that still fly stand before its ceiling: wait for them.
-        return self._closed(label) and self._flying[label] <= 0
+        demand = self._demands[label]
+        if self.quota.full(label):
+            return True
+        return demand.flying <= 0 and (demand.spent or (self._ended and not self._deferred.holds(label)))
+
+    def _refresh(self, labels: Iterable[str]) -> None:
+        """Work out again what is known of some labels, after whatever changed it."""
+        for label in labels:
+            demand, kept = self._demands[label], self.quota.kept[label]
+            if not demand.lacks(kept):
+                self._wanted.discard(label)
+            elif label not in self._wanted:
+                self._wanted.add(label)
+                self._deferred.wake(label)
+            if label not in self._over and (demand.spent or kept >= demand.target):
+                self._over.add(label)
+                self._deferred.discard(label, self._over)
+            if self._passed(label):
+                self._open.discard(label)
+            else:
+                self._open.add(label)

@@ -4,35 +4,37 @@ import asyncio
 import io
 import json
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.budget import Budget
 from cluster.errors import RunError
-from cluster.pool import Outcome, Work
 from cluster.settings import digest
 from cluster.storage import Store
+from synth.committer import Committer
+from synth.feed import Feed
 from synth.method import Sources
-from synth.pipeline import ATTEMPTS, Committer
 from synth.records import Call, Prompt, Reply, Sampling, prompt_hash
 
 MANIFEST = "sources/manifest.json"
 
 
-class CallSource:
+class CallSource(Feed[Call]):
     """Feeds the pool with the calls of `prepare`; a reply the ledger holds already is not asked for again."""
 
-    def __init__(self, plan_key: str, committer: Committer, prepared: Mapping[str, Reply]) -> None:
+    def __init__(
+        self, plan_key: str, committer: Committer, prepared: Mapping[str, Reply], budget: Budget
+    ) -> None:
+        super().__init__(budget)
         self._plan_key = plan_key
         self._committer = committer
         self._prepared = prepared
         self._waiting: deque[Call] = deque()
         self._futures: dict[str, asyncio.Future[Reply]] = {}
-        self._calls: dict[str, Call] = {}
         self._asked: Counter[str] = Counter()
-        self._strikes: Counter[str] = Counter()
         self._finished = False
         self.called = asyncio.Event()
 
@@ -43,7 +45,6 @@ class CallSource:
         call = Call(digest([content, self._asked[content]]), prompt, sampling)
         if call.id in self._prepared:
             return self._prepared[call.id]
-        self._calls[call.id] = call
         self._waiting.append(call)
         self._futures[call.id] = asyncio.get_running_loop().create_future()
         self.called.set()
@@ -53,35 +54,24 @@ class CallSource:
         """Say that no more calls are to come."""
         self._finished = True
 
-    def next_lot(self, size: int, held: Collection[str]) -> list[Call]:
-        return [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
-
-    def settle(self, outcome: Outcome) -> None:
-        if outcome.rows is not None:
-            self._committer.add(outcome.rows)
-            for row in outcome.rows.to_pylist():
-                future = self._futures.pop(row["item_id"])
-                # Whoever asked may have been cancelled meanwhile.
-                if not future.done():
-                    future.set_result(as_reply(row))
-        for item_id, message in outcome.errors:
-            self._strike(item_id, message)
-
-    def lost(self, items: Sequence[Work], reason: str) -> None:
-        for item in items:
-            self._strike(item.id, f"its replica was lost: {reason}")
-
-    def done(self) -> bool:
+    def complete(self) -> bool:
         return self._finished
 
-    def _strike(self, call_id: str, reason: str) -> None:
-        self._strikes[call_id] += 1
-        if self._strikes[call_id] < ATTEMPTS:
-            self._waiting.append(self._calls[call_id])
-        else:
-            future = self._futures.pop(call_id)
+    def _fresh(self) -> Call | None:
+        return self._waiting.popleft() if self._waiting else None
+
+    def _take(self, settled: Sequence[str], rows: pa.RecordBatch) -> None:
+        self._committer.add(rows)
+        for row in rows.to_pylist():
+            future = self._futures.pop(row["item_id"])
+            # Whoever asked may have been cancelled meanwhile.
             if not future.done():
-                future.set_exception(RunError(f"prepare: a teacher call failed: {reason}"))
+                future.set_result(as_reply(row))
+
+    def _set_aside(self, work: Call, reason: str) -> None:
+        future = self._futures.pop(work.id)
+        if not future.done():
+            future.set_exception(RunError(f"prepare: a teacher call failed: {reason}"))
 
 
 def as_reply(row: Mapping[str, Any]) -> Reply:

@@ -2,22 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from cluster.errors import DataError
+from cluster.budget import open_budget
+from cluster.errors import DataError, RunError
 from cluster.lease import Lease
-from cluster.ledger import Ledger, read_ledger
-from cluster.pool import Pool
+from cluster.ledger import Ledger
+from cluster.pool import Pool, PoolSettings
 from cluster.progress import Progress
 from cluster.storage import Store
+from synth.committer import Committer
+from synth.limits import Limits
 from synth.method import Method, Retrieve, Sources, Tools
-from synth.pipeline import Committer, ItemSource, Tally, work
+from synth.past import read_past
+from synth.pipeline import ItemSource, work
 from synth.planner import Planner
-from synth.preparation import CallSource, as_reply, commit_sources, read_sources
-from synth.quota import Candidate
-from synth.records import Author, Reply, ledger_schema
-from synth.replicas import pool_settings, starter
+from synth.preparation import CallSource, commit_sources, read_sources
+from synth.records import Author
+from synth.replicas import RayFleet
+from synth.rows import ledger_schema
+from synth.ticker import Ticker, Watch
 from synth.worker import Assignment
 
 
@@ -31,6 +37,7 @@ class Order:
     store: Store
     lease: Lease
     progress: Progress
+    limits: Limits = field(default_factory=Limits)
     retrieve: Retrieve | None = None
     band: tuple[float, float] | None = None
 
@@ -44,90 +51,116 @@ class Result:
     short: Mapping[str, str]
     restarts: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What earlier sittings left in the ledger."""
-
-    settled: Mapping[str, Sequence[Candidate]]
-    prepared: Mapping[str, Reply]
+    stopped: str | None = None
+    """The limit that ended the work before its targets."""
+    costs: Mapping[str, Any] = field(default_factory=dict)
+    fleet: Mapping[str, Any] = field(default_factory=dict)
 
 
 def synthesize(order: Order) -> Result:
     """Make the rows an order asks for; what is committed already is not made again."""
-    return asyncio.run(_synthesize(order))
+    return asyncio.run(Synthesis(order).run())
 
 
-async def _synthesize(order: Order) -> Result:
-    began = time.monotonic()
-    assignment = order.assignment
-    method = assignment.method.build(assignment.task)
-    past = read_past(order.store)
-    committer = Committer(
-        Ledger(order.store, order.lease, ledger_schema(assignment.task.settings.fields)),
-    )
-    pool = Pool(starter(assignment), pool_settings(assignment.teacher), order.progress.event)
-    try:
-        sources = await _sources(order, method, pool, committer, past)
-        _check_capacity(order, method, sources)
-        planner = Planner(method.plan(sources, 0, {}), order.targets, past.settled, order.ceiling)
-        planner.catch_up()
-        author = Author(assignment.method.name, assignment.teacher.model, assignment.revision)
-        source = ItemSource(planner, committer, Tally(), author)
-        if not source.done():
-            order.progress.say(f"Teacher: loading {assignment.teacher.model} ({assignment.teacher.backend})")
-            await work(pool, source, committer, Ticker(order, source, pool).tick)
+class Synthesis:
+    """One sitting over one order."""
+
+    def __init__(self, order: Order) -> None:
+        self._began = time.monotonic()
+        self._order = order
+        limits, assignment = order.limits, order.assignment
+        self._past = read_past(order.store, tuple(order.targets))
+        tokens = self._past.prompt_tokens, self._past.reply_tokens
+        currencies = limits.currencies()
+        costs = tuple(each.of(*tokens) for each in currencies)
+        self._budget = open_budget(order.store, currencies, limits.amounts(), costs, order.lease)
+        fleet = RayFleet(replace(assignment, currencies=currencies))
+        self._method = assignment.method.build(assignment.task)
+        schema = ledger_schema(assignment.task.settings.fields)
+        self._committer = Committer(Ledger(order.store, order.lease, schema))
+        shape = PoolSettings(assignment.teacher.in_flight, assignment.teacher.hang_timeout)
+        self._pool = Pool(fleet, shape, order.progress.event)
+        self._watch = Watch(limits, self._budget, self._pool, fleet.gpus)
+
+    async def run(self) -> Result:
+        """Work the plan to its end or to a limit."""
+        order = self._order
+        try:
+            sources = await self._sources()
+            _check_capacity(order, self._method, sources)
+            plan = self._method.plan(sources, 0, {})
+            planner = Planner(plan, order.targets, self._past.settled, order.ceiling)
+            planner.catch_up()
+            assignment = order.assignment
+            author = Author(assignment.method.name, assignment.teacher.model, assignment.revision)
+            source = ItemSource(planner, self._committer, author, self._budget)
+            ticker = Ticker(order.progress, source, self._pool, self._watch)
+            self._watch.look(source)
+            if not source.done():
+                teacher = assignment.teacher
+                order.progress.say(f"Teacher: loading {teacher.model} ({teacher.backend})")
+                await work(self._pool, source, self._committer, ticker.tick)
+            return self._result(source, ticker)
+        finally:
+            await self._pool.close()
+            self._budget.close_all()
+
+    def _result(self, source: ItemSource, ticker: Ticker) -> Result:
+        planner, tally, limits = source.planner, source.tally, self._order.limits
+        tokens = self._past.prompt_tokens + tally.prompt_tokens, self._past.reply_tokens + tally.reply_tokens
+        stopped = source.stopped if not planner.done() else None
         return Result(
-            drawn=len(past.settled) + planner.drawn,
+            drawn=len(self._past.settled) + planner.drawn,
             unfinished=source.unfinished(),
-            short=planner.short(),
-            restarts=pool.restarts,
-            seconds=time.monotonic() - began,
+            short=planner.short() if stopped is None else {},
+            restarts=self._pool.restarts,
+            seconds=time.monotonic() - self._began,
+            stopped=limits.reason(stopped) if stopped else None,
+            costs=limits.costs(self._budget, *tokens),
+            fleet=_fleet(self._pool, ticker),
         )
-    finally:
-        await pool.close()
+
+    async def _sources(self) -> Sources:
+        """Return what was prepared, preparing it first when it is not committed yet."""
+        order = self._order
+        committed = read_sources(order.store)
+        if committed is not None:
+            return committed
+        calls = CallSource(self._method.plan_key, self._committer, self._past.prepared, self._budget)
+        tools = Tools(calls.generate, order.assignment.teacher.tokenizer(), order.retrieve, order.band)
+        preparing = asyncio.ensure_future(self._method.prepare(tools))
+        preparing.add_done_callback(lambda _: calls.finish())
+        called = asyncio.ensure_future(calls.called.wait())
+        try:
+            # Replicas are started only when a method asks the teacher for something.
+            await asyncio.wait({preparing, called}, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                await work(self._pool, calls, self._committer, lambda: self._watch.look(calls))
+            if calls.stopped is not None and not preparing.done():
+                reason = order.limits.reason(calls.stopped)
+                raise RunError(f"{reason}. Nothing is generated yet: this was still being prepared")
+            sources = await preparing
+        finally:
+            preparing.cancel()
+            called.cancel()
+        order.lease.renew(force=True)
+        commit_sources(order.store, sources)
+        # Read back, so that a resumed run plans from the very same bytes.
+        return read_sources(order.store) or {}
 
 
-def read_past(store: Store) -> Past:
-    """Read from the ledger which items are settled, with accepted rows, and which calls are answered."""
-    settled: dict[str, list[Candidate]] = {}
-    prepared: dict[str, Reply] = {}
-    columns = ("status", "labels", "text_hash", "text", "reason", "prompt_tokens", "reply_tokens")
-    for table in read_ledger(store, columns):
-        for row in table.to_pylist():
-            if row["status"] == "prepared":
-                prepared[row["item_id"]] = as_reply(row)
-                continue
-            rows = settled.setdefault(row["item_id"], [])
-            if row["status"] == "accepted":
-                rows.append(Candidate(tuple(row["labels"]), row["text_hash"]))
-    return Past(settled, prepared)
-
-
-async def _sources(order: Order, method: Method, pool: Pool, committer: Committer, past: Past) -> Sources:
-    """Return what was prepared, preparing it first when it is not committed yet."""
-    committed = read_sources(order.store)
-    if committed is not None:
-        return committed
-    calls = CallSource(method.plan_key, committer, past.prepared)
-    tools = Tools(calls.generate, order.assignment.teacher.tokenizer(), order.retrieve, order.band)
-    preparing = asyncio.ensure_future(method.prepare(tools))
-    preparing.add_done_callback(lambda _: calls.finish())
-    called = asyncio.ensure_future(calls.called.wait())
-    try:
-        # Replicas are started only when a method asks the teacher for something.
-        await asyncio.wait({preparing, called}, return_when=asyncio.FIRST_COMPLETED)
-        if not preparing.done():
-            await work(pool, calls, committer, lambda: None)
-        sources = await preparing
-    finally:
-        preparing.cancel()
-        called.cancel()
-    order.lease.renew(force=True)
-    commit_sources(order.store, sources)
-    # Read back, so that a resumed run plans from the very same bytes.
-    return read_sources(order.store) or {}
+def _fleet(pool: Pool, ticker: Ticker) -> dict[str, Any]:
+    """Return what the report says of the replicas; empty when none was needed."""
+    loaded = list(pool.loaded.values())
+    if not loaded:
+        return {}
+    return {
+        "replicas": len(loaded),
+        "seats": sum(each.seats for each in loaded),
+        "in_flight": sum(each.in_flight for each in loaded),
+        "facts": dict(loaded[0].facts),
+        "occupancy": ticker.occupancy.share,
+    }
 
 
 def _check_capacity(order: Order, method: Method, sources: Sources) -> None:
@@ -147,44 +180,3 @@ def _check_capacity(order: Order, method: Method, sources: Sources) -> None:
             "method.similarity, raise method.last_rank or method.draws, enlarge the corpus, or lower "
             "targets.rows_per_label"
         )
-
-
-class Ticker:
-    """Tells a few times a second how far the run is."""
-
-    def __init__(self, order: Order, source: ItemSource, pool: Pool) -> None:
-        self._order = order
-        self._source = source
-        self._pool = pool
-        self._began: float | None = None
-        self._at_start = sum(source.planner.quota.kept.values())
-
-    def tick(self) -> None:
-        """Show one line: rows, speed, rejections, replicas, time left, and the label that lags most."""
-        if self._pool.alive and self._began is None:
-            self._began = time.monotonic()
-        kept, tally = self._source.planner.quota.kept, self._source.tally
-        rows, wanted = sum(kept.values()), sum(self._order.targets.values())
-        seconds = max(1e-6, time.monotonic() - (self._began or time.monotonic()))
-        speed = (rows - self._at_start) / seconds
-        left = (wanted - rows) / speed if speed > 0 else None
-        last = min(kept, key=lambda label: kept[label] / self._order.targets[label])
-        self._order.progress.live(
-            "synthesis",
-            f"Rows {rows}/{wanted} | {speed:.2f} rows/s | {tally.reply_tokens / seconds:.0f} tok/s | "
-            f"rejected {tally.rows['rejected']} failed {tally.failed} | replicas {self._pool.alive} | "
-            f"ETA {_clock(left)} | {last} {kept[last]}/{self._order.targets[last]}",
-            kept=dict(kept),
-            rows=dict(tally.rows),
-            reply_tokens=tally.reply_tokens,
-            replicas=self._pool.alive,
-            restarts=self._pool.restarts,
-            eta_seconds=left,
-        )
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from cluster.errors import DataError, SettingsError
 from cluster.jsonl import read_jsonl
 from cluster.settings import Settings, digest, read_yaml, validate
-from synth.records import ledger_schema
+from synth.rows import ledger_schema
 
 MAX_CHARACTERS = 100_000
 

@@ -1,6 +1,8 @@
 """The teacher contract: settings that build an engine, and what an engine does."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from pydantic import Field
 
@@ -13,12 +15,33 @@ class EngineDied(Exception):
     """The engine cannot answer any more; its replica must be replaced."""
 
 
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much a loaded engine can take at once."""
+
+    in_flight: int
+    """Items a replica should have aboard so that the engine is never short of requests."""
+    seats: int
+    """Requests it works on together."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What it chose by itself, as JSON has it."""
+
+
 class Engine(Protocol):
     """One loaded copy of a teacher. Many calls run at once; each returns when its own reply is complete."""
 
     @property
     def revision(self) -> str:
         """Hash or commit of the weights, or of the script."""
+
+    def capacity(self) -> Capacity:
+        """Return how many requests fit in; it does not change while the engine lives."""
+
+    def busy(self) -> tuple[int, int]:
+        """Return the requests that run and those that wait, as the engine itself counts them."""
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Return how many tokens a prompt has for the engine: exactly, or a little more than that."""
 
     async def generate(self, prompt: Prompt, sampling: Sampling, seed: int) -> Reply:
         """Return the reply to a prompt; seed makes draws differ where the engine can use it."""
@@ -36,8 +59,8 @@ class TeacherSettings(Settings):
     """Hub id, folder, or `package:<import name>/<path>`."""
     replicas: int | None = Field(None, ge=1)
     """Loaded copies; by default one per GPU, or one per node where there is no GPU."""
-    in_flight: int = Field(64, ge=1)
-    """Items a replica works at once."""
+    in_flight: int | None = Field(None, ge=1)
+    """Items a replica works at once; by default as many as keep its loaded engine full."""
     num_cpus: float = Field(1, ge=0)
     """CPUs a replica reserves."""
     num_gpus: float | None = Field(None, ge=0)

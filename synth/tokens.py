@@ -1,12 +1,17 @@
 """The tokenizer of a teacher that is a Hugging Face model."""
 
+from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cluster.errors import ModelError
 from cluster.models import converted_model
 from synth.records import Message, Prompt
+
+REMEMBERED = 1024
+"""Prompts whose tokens are kept: a prompt is counted before it is sent, and may be sent again and again."""
 
 
 class TeacherTokenizer:
@@ -20,6 +25,7 @@ class TeacherTokenizer:
         self.inner: Any = AutoTokenizer.from_pretrained(self.folder, padding_side="left")
         if self.inner.pad_token_id is None:
             self.inner.pad_token = self.inner.eos_token
+        self._remembered = lru_cache(maxsize=REMEMBERED)(self._tokenize)
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has, special ones left out."""
@@ -36,16 +42,22 @@ class TeacherTokenizer:
         The end of a prompt holds the document and the cue, so it is the first shots that give way
         (published SynthesizRR code: truncation on the left).
         """
-        ids: list[int] = self.inner(self.as_text(prompt), add_special_tokens=isinstance(prompt, str))[
-            "input_ids"
-        ]
         if room < 1:
             raise ModelError(f"model {self.model}: method.sampling.max_tokens leaves no room for a prompt")
-        return ids[-room:]
+        return list(self.ids(prompt)[-room:])
+
+    def ids(self, prompt: Prompt) -> Sequence[int]:
+        """Return all token ids of a prompt, those that mark its start included."""
+        return self._remembered(prompt)
 
     def as_text(self, prompt: Prompt) -> str:
         """Return a prompt as the model is to read it."""
         return prompt if isinstance(prompt, str) else self._chat(prompt)
+
+    def _tokenize(self, prompt: Prompt) -> Sequence[int]:
+        ids = self.inner(self.as_text(prompt), add_special_tokens=isinstance(prompt, str))["input_ids"]
+        # Four bytes a token; a list has ten times that.
+        return array("i", ids)
 
     def _chat(self, turns: Sequence[Message]) -> str:
         if not self.inner.chat_template:

@@ -2,31 +2,20 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
+from typing import Any
 
 from cluster.errors import ModelError
-from cluster.pool import Outcome
+from cluster.purse import Currency, Purse
+from cluster.work import Loaded, Outcome, Vitals
+from synth.calling import Caller, idle_vitals
+from synth.item_clock import ItemClock
 from synth.method import MethodSettings
-from synth.records import (
-    Author,
-    Call,
-    Item,
-    Prompt,
-    Reply,
-    Sampling,
-    Usage,
-    failed_row,
-    ledger_schema,
-    prepared_row,
-    prompt_hash,
-    settled_rows,
-)
+from synth.records import Author, Call, Item, Prompt, Reply, Sampling, Usage, prompt_hash
+from synth.rows import as_batch, failed_row, ledger_schema, prepared_row, settled_rows
 from synth.task import Task
-from synth.teacher import Engine, EngineDied, TeacherSettings
+from synth.teacher import TeacherSettings
 
 BEAT_SECONDS = 1.0
 LINGER_SECONDS = 0.02
@@ -44,6 +33,8 @@ class Assignment:
     teacher: TeacherSettings
     revision: str
     """Revision of the teacher that the run was begun with."""
+    currencies: tuple[Currency, ...] = ()
+    """What calls are paid in; without any, nothing limits them."""
 
 
 class Worker:
@@ -53,90 +44,116 @@ class Worker:
         self._assignment = assignment
         self._method = assignment.method.build(assignment.task)
         self._schema = ledger_schema(assignment.task.settings.fields)
-        self._engine: Engine | None = None
         self._author = Author(assignment.method.name, assignment.teacher.model, assignment.revision)
+        self._caller: Caller | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._rows: list[dict[str, object]] = []
-        self._settled: list[str] = []
+        self._made: list[tuple[str, list[dict[str, Any]]]] = []
         self._errors: list[tuple[str, str]] = []
         self._timed_out: list[str] = []
-        self._finished = asyncio.Event()
+        self._news = asyncio.Event()
 
-    async def load(self) -> str:
-        """Load the engine and return the id of the node that it runs on."""
+    async def where(self) -> str:
+        """Return the id of the node that the replica was placed on."""
         import ray
 
-        self._engine = await self._assignment.teacher.engine()
-        if self._engine.revision != self._assignment.revision:
-            raise ModelError(
-                f"teacher {self._assignment.teacher.model}: revision {self._engine.revision} is on this "
-                f"node, {self._assignment.revision} where the run was begun; give all nodes the same files"
-            )
         return str(ray.get_runtime_context().get_node_id())
 
-    async def exchange(self, items: Sequence[Item | Call], hurry: bool = False) -> Outcome:
-        """Take items in; return what is finished, after one beat at the latest, at once in a hurry."""
+    async def load(self) -> Loaded:
+        """Load the engine; ModelError when its weights are not those that the run was begun with."""
+        teacher = self._assignment.teacher
+        engine = await teacher.engine()
+        if engine.revision != self._assignment.revision:
+            raise ModelError(
+                f"teacher {teacher.model}: revision {engine.revision} is on this "
+                f"node, {self._assignment.revision} where the run was begun; give all nodes the same files"
+            )
+        self._caller = Caller(engine, Purse(self._assignment.currencies), self._news)
+        capacity = engine.capacity()
+        return Loaded(
+            await self.where(), teacher.in_flight or capacity.in_flight, capacity.seats, capacity.facts
+        )
+
+    async def exchange(
+        self, items: Sequence[Item | Call], hurry: bool = False, granted: Sequence[float] = ()
+    ) -> Outcome:
+        """Take items and a grant; return what is finished, after one beat at the latest, at once in a hurry.
+
+        `granted` is what may be spent in all since the replica was loaded, in each currency.
+        """
+        if granted and self._caller is not None:
+            self._caller.purse.grant(granted)
         for item in items:
             self._tasks[item.id] = asyncio.create_task(self._work(item))
-        if not hurry and not self._finished.is_set():
+        if not hurry and not self._news.is_set():
             await self._wait()
-        rows = pa.RecordBatch.from_pylist(self._rows, schema=self._schema) if self._rows else None
-        outcome = Outcome(rows, tuple(self._settled), tuple(self._errors), tuple(self._timed_out))
+        rows, settled, refused = as_batch(self._made, self._schema)
+        errors = (*self._errors, *refused)
+        outcome = Outcome(rows, settled, errors, tuple(self._timed_out), self._vitals())
         self._forget()
         return outcome
 
-    async def drop(self) -> None:
-        """Give up what is under way: it is not needed any more."""
-        tasks = list(self._tasks.values())
+    async def drop(self) -> Vitals:
+        """Give up what is under way, as it is not needed any more; return the last account."""
+        calling = self._caller.tasks if self._caller is not None else set()
+        tasks = [task for task in {*self._tasks.values(), *calling} if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
         self._forget()
+        if self._caller is not None:
+            # The driver takes what is not used for its own again: it must not be spent here as well.
+            self._caller.purse.give_back()
+        return self._vitals()
 
     async def stop(self) -> None:
         """Free the engine; the replica is ended next."""
         await self.drop()
-        if self._engine is not None:
-            await self._engine.close()
+        if self._caller is not None:
+            await self._caller.engine.close()
+
+    def _vitals(self) -> Vitals:
+        return self._caller.vitals() if self._caller else idle_vitals(self._assignment.currencies)
 
     def _forget(self) -> None:
-        self._rows, self._settled, self._errors, self._timed_out = [], [], [], []
-        self._finished.clear()
+        self._made, self._errors, self._timed_out = [], [], []
+        self._news.clear()
 
     async def _wait(self) -> None:
         try:
             async with asyncio.timeout(BEAT_SECONDS):
-                await self._finished.wait()
+                await self._news.wait()
         except TimeoutError:
             return
         await asyncio.sleep(LINGER_SECONDS)
 
     async def _work(self, item: Item | Call) -> None:
+        clock = ItemClock(self._assignment.teacher.item_timeout)
         try:
-            async with asyncio.timeout(self._assignment.teacher.item_timeout):
-                rows = await (self._call(item) if isinstance(item, Call) else self._examples(item))
-        except EngineDied:
-            # An actor that lives on with a dead engine would be given the same items for ever.
-            log.exception("the engine died; the replica ends")
-            os._exit(1)
-        except TimeoutError:
-            self._errors.append((item.id, f"no reply within {self._assignment.teacher.item_timeout:.0f} s"))
-            self._timed_out.append(item.id)
+            async with clock:
+                work = self._call(item, clock) if isinstance(item, Call) else self._examples(item, clock)
+                rows = await work
         except Exception as error:  # Whatever a method or an engine raises settles this item alone.
-            log.exception("item %s failed", item.id)
-            self._errors.append((item.id, f"{type(error).__name__}: {str(error)[:300]}"))
+            self._give_up(item, error, clock.expired)
         else:
-            self._rows += rows
-            self._settled.append(item.id)
+            self._made.append((item.id, rows))
         self._tasks.pop(item.id, None)
-        self._finished.set()
+        self._news.set()
 
-    async def _examples(self, item: Item) -> list[dict[str, object]]:
+    def _give_up(self, item: Item | Call, error: Exception, expired: bool) -> None:
+        if expired:
+            seconds = self._assignment.teacher.item_timeout
+            self._errors.append((item.id, f"no reply within {seconds:.0f} s"))
+            self._timed_out.append(item.id)
+        else:
+            log.error("item %s failed", item.id, exc_info=error)
+            self._errors.append((item.id, f"{type(error).__name__}: {str(error)[:300]}"))
+
+    async def _examples(self, item: Item, clock: ItemClock) -> list[dict[str, Any]]:
         calls: list[Usage] = []
 
         async def generate(prompt: Prompt, sampling: Sampling) -> Reply:
-            reply = await self._generate(prompt, sampling, int(item.id[:12], 16) + len(calls))
+            reply = await self._generate(prompt, sampling, int(item.id[:12], 16) + len(calls), clock)
             calls.append(Usage(prompt_hash(prompt), sampling, reply.prompt_tokens, reply.reply_tokens))
             return reply
 
@@ -145,11 +162,11 @@ class Worker:
             return [failed_row(item, "the method returned nothing", self._author)]
         return settled_rows(item, outcomes, calls, self._author, "text")
 
-    async def _call(self, call: Call) -> list[dict[str, object]]:
-        reply = await self._generate(call.prompt, call.sampling, int(call.id[:12], 16))
+    async def _call(self, call: Call, clock: ItemClock) -> list[dict[str, Any]]:
+        reply = await self._generate(call.prompt, call.sampling, int(call.id[:12], 16), clock)
         return [prepared_row(call, reply, self._author)]
 
-    async def _generate(self, prompt: Prompt, sampling: Sampling, seed: int) -> Reply:
-        if self._engine is None:
+    async def _generate(self, prompt: Prompt, sampling: Sampling, seed: int, clock: ItemClock) -> Reply:
+        if self._caller is None:
             raise RuntimeError("the replica was given work before it was loaded")
-        return await self._engine.generate(prompt, sampling, seed)
+        return await self._caller.generate(prompt, sampling, seed, clock)

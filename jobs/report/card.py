@@ -13,6 +13,7 @@ from cluster.rundir import read_metrics, read_run
 from cluster.settings import flatten
 from cluster.storage import Store
 from jobs.report import wording
+from jobs.report.costs import read_costs, read_stop
 from jobs.report.counts import read_acceptance, read_label_rows, read_labels, read_reasons
 from jobs.report.features import read_features
 from jobs.report.markdown import code, escaped, verbatim
@@ -98,6 +99,8 @@ def _context(
         "acceptance": read_acceptance(metrics),
         "reasons": read_reasons(metrics),
         "stalled": sorted((synthesis.get("stalled") or {}).items()),
+        "stopped": read_stop(metrics),
+        "costs": read_costs(metrics),
         "scores": read_scores(metrics, list(labels)),
         "majority": (metrics.get("baselines") or {}).get("majority") or {},
         "test_rows": (metrics.get("test") or {}).get("rows"),

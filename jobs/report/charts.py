@@ -1,6 +1,6 @@
 """The charts of the report, as SVG elements."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def _accuracy_bar(axes: Axes, place: int, accuracy: float, colour: str, score: S
     axes.annotate(percent(accuracy), (end, place), (6, 0), textcoords="offset points", va="center")
 
 
-def fill_chart(rows: Sequence[LabelRows], target: int | None) -> Markup | None:
+def fill_chart(rows: Sequence[LabelRows], targets: Mapping[str, int]) -> Markup | None:
     """Draw rows kept, surplus and rejected for every label; beyond 60 labels, the emptiest 60."""
     if not rows:
         return None
@@ -66,14 +66,24 @@ def fill_chart(rows: Sequence[LabelRows], target: int | None) -> Markup | None:
             widths = [int(getattr(row, attribute)) for row in shown]
             axes.barh(range(len(shown)), widths, left=start, color=colour, height=0.7, label=name)
             start = [left + width for left, width in zip(start, widths, strict=True)]
-        if target:
-            axes.axvline(target, color=INK, linestyle=(0, (4, 3)), linewidth=1, label=f"target {target:,}")
+        _target_lines(axes, [targets.get(row.label, 0) for row in shown])
         axes.set_yticks(range(len(shown)), [shortened(row.label) for row in shown])
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.grid(axis="x")
         figure.legend(loc="outside upper left", ncols=4, frameon=False)
         return to_svg(figure, "fill", "Rows in the dataset, surplus and rejected, for every label")
+
+
+def _target_lines(axes: Axes, targets: Sequence[int]) -> None:
+    """Mark targets: by one line where all are the same, else by a tick on each bar; 0 means none."""
+    dashes = (0, (4, 3))
+    if len(set(targets)) == 1 and targets[0]:
+        axes.axvline(targets[0], color=INK, linestyle=dashes, linewidth=1, label=f"target {targets[0]:,}")
+    elif any(targets):
+        marked = [(target, place) for place, target in enumerate(targets) if target]
+        ends, places = [target for target, _ in marked], [place for _, place in marked]
+        axes.vlines(ends, [p - 0.45 for p in places], [p + 0.45 for p in places], INK, label="target")
 
 
 def confusion_chart(score: Score, labels: Sequence[str]) -> Markup | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.report.costs import target_note
 from jobs.report.counts import read_acceptance, read_labels
 from jobs.report.scores import Score, first_trained_on
 from jobs.report.wording import count, duration, interval, model_name, percent, points
@@ -75,8 +76,7 @@ def _row_tiles(metrics: Mapping[str, Any]) -> list[Tile]:
     found = []
     dataset, rows = metrics.get("dataset") or {}, (metrics.get("synthesis") or {}).get("rows") or {}
     if "rows" in dataset:
-        note = f"{count(dataset['target'])} a label wanted" if dataset.get("target") else "in the dataset"
-        found.append(Tile("Rows", count(dataset["rows"]), note))
+        found.append(Tile("Rows", count(dataset["rows"]), target_note(metrics)))
     if (accepted := read_acceptance(metrics)) is not None:
         note = f"{count(rows['accepted'])} of {count(rows['returned'])} replies"
         found.append(Tile("Accepted", percent(accepted), note))

@@ -11,6 +11,7 @@ from cluster.settings import flatten
 from cluster.storage import Store
 from jobs.report import wording
 from jobs.report.charts import accuracy_chart, confusion_chart, fill_chart
+from jobs.report.costs import read_costs, read_fleet, read_limits, read_stop, read_targets
 from jobs.report.counts import read_books, read_label_rows, read_labels, read_reasons, read_reuse
 from jobs.report.headline import missing_parts, summary, tiles
 from jobs.report.reproduce import REPRODUCE
@@ -50,7 +51,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     labels = read_labels(metrics)
     scores, label_rows = read_scores(metrics, list(labels)), read_label_rows(metrics)
-    dataset, task = metrics.get("dataset") or {}, metrics.get("task") or {}
+    task = metrics.get("task") or {}
     each = max(1, min(ROWS_EACH, MOST_SAMPLES // max(1, len(labels))))
     return {
         "name": str(record.get("run") or "a run"),
@@ -64,8 +65,12 @@ def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) 
         "accuracy_chart": accuracy_chart(scores, _majority(metrics)),
         "test_rows": (metrics.get("test") or {}).get("rows"),
         "label_rows": label_rows,
-        "fill_chart": fill_chart(label_rows, dataset.get("target")),
+        "fill_chart": fill_chart(label_rows, read_targets(metrics)),
         "stalled": sorted(((metrics.get("synthesis") or {}).get("stalled") or {}).items()),
+        "stopped": read_stop(metrics),
+        "costs": read_costs(metrics),
+        "limits": read_limits(metrics),
+        "fleet": read_fleet(metrics),
         "reasons": _with_shares(read_reasons(metrics)),
         "confusion_chart": confusion_chart(scores[0], list(labels)) if scores else None,
         "confused": _confused(scores, list(labels)),

@@ -8,6 +8,7 @@ JOINT = "\u00a0"
 """A space that keeps a number and its unit on one line."""
 _SECONDS_SHOWN = 120
 _MINUTES_SHOWN = 120
+_LEAST_SHOWN = 0.001
 
 
 def percent(share: float | None) -> str:
@@ -18,6 +19,20 @@ def percent(share: float | None) -> str:
 def count(number: float | None) -> str:
     """Write a count with thousands apart."""
     return NONE if number is None else f"{number:,.0f}"
+
+
+def quantity(number: float | None) -> str:
+    """Write an amount that is not a whole number, with three digits that matter."""
+    if number is None:
+        return NONE
+    if 0 < number < _LEAST_SHOWN:
+        return f"<{JOINT}{_LEAST_SHOWN}"
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def money(amount: float | None) -> str:
+    """Write an amount of money, with two decimals, or more where it is small."""
+    return f"{amount:,.2f}" if amount and amount >= 1 else quantity(amount)
 
 
 def decimal(number: float | None) -> str:

@@ -3,14 +3,24 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import count
 from typing import Literal
 
-from pydantic import Field
+from pydantic import field_validator
 
 from cluster.errors import SettingsError
 from cluster.settings import digest
-from synth.method import Feedback, Generate, Method, MethodSettings, Sources, only_text
+from synth.method import (
+    Feedback,
+    Generate,
+    Method,
+    MethodSettings,
+    ShotSettings,
+    Slot,
+    Sources,
+    only_text,
+)
 from synth.prompting import chat, read_reply, render, stops, task_values
 from synth.records import Example, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Task
@@ -33,7 +43,7 @@ class FewGenSettings(MethodSettings):
     presets = {"published_code": {"pieces": "all", "header_stops": False}}
 
     name: Literal["fewgen"] = "fewgen"
-    shots: int = Field(0, ge=0, le=32)
+    shots: ShotSettings = ShotSettings(count=0)
     """Gold texts shown; 0 and 32 in the paper (Table 6). More than 0 needs seeds."""
     pieces: Literal["first", "all"] = "first"
     """Which pieces of a completion that runs on become examples; published code: all."""
@@ -41,6 +51,11 @@ class FewGenSettings(MethodSettings):
     """Stop at the header of another text; published code sets no stop strings."""
     instruction: str = INSTRUCTION
     """Jinja template of the request; may name text_type, verbalizer, length, style."""
+
+    @field_validator("shots")
+    @classmethod
+    def _counted(cls, shots: ShotSettings) -> ShotSettings:
+        return shots if shots.count is not None else shots.model_copy(update={"count": 0})
 
     def build(self, task: Task) -> Method:
         return FewGen(self, task)
@@ -55,24 +70,37 @@ class FewGen(Method):
         self.settings = settings
         headers = stops(task.settings.text_type) if settings.header_stops else ()
         self._sampling = replace(self.sampling, stop=headers + settings.stop)
+        self._count, self._rng = settings.shots.count or 0, random.Random()
+        # Items that share their shots are built one after the other.
+        self._shots = lru_cache(1024)(self._draw_shots) if settings.shots.reuse > 1 else self._draw_shots
         self.shots_of = {label: [Shot(s.id, s.text) for s in task.seeds_of(label)] for label in task.labels}
         for label, shots in self.shots_of.items():
             # A template that fails has to fail here, not in every item of the night.
             render(settings.instruction, **task_values(task.settings, task.verbalizer(label)))
-            if len(shots) < settings.shots:
+            if len(shots) < self._count:
                 raise SettingsError(
-                    f"method.shots: {settings.shots} shots are asked for, label {label} has {len(shots)} "
+                    f"method.shots: {self._count} shots are asked for, label {label} has {len(shots)} "
                     "seeds; add seeds or lower method.shots"
                 )
 
-    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Item]:
-        position = count()
-        for draw in count():
-            for label in self.task.labels:
-                # Drawn anew for every prompt from the same label, as the published code does, but seeded.
-                rng = random.Random(digest([self.plan_key, round, label, draw]))
-                shots = tuple(rng.sample(self.shots_of[label], self.settings.shots))
-                yield make_item(self.plan_key, round, next(position), (label,), draw=draw, shots=shots)
+    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Slot]:
+        position, reuse = count(), self.settings.shots.reuse
+        labels = [(label,) for label in self.task.labels]
+        for first in count(step=reuse):
+            for label in labels:
+                for draw in range(first, first + reuse):
+                    place = next(position)
+                    yield Slot(place, label, partial(self._item, round, place, label, draw))
+
+    def _item(self, round: int, position: int, labels: tuple[str, ...], draw: int) -> Item:
+        first = draw - draw % self.settings.shots.reuse
+        shots = self._shots(round, labels[0], first) if self._count else ()
+        return make_item(self.plan_key, round, position, labels, draw=draw, shots=shots)
+
+    def _draw_shots(self, round: int, label: str, draw: int) -> tuple[Shot, ...]:
+        """Draw anew from the same label, as the published code does, but seeded."""
+        self._rng.seed(digest([self.plan_key, round, label, draw]))
+        return tuple(self._rng.sample(self.shots_of[label], self._count))
 
     async def examples(self, item: Item, generate: Generate) -> list[Example | Rejection]:
         header = self.task.settings.text_type

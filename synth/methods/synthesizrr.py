@@ -5,9 +5,10 @@ rest; Non-RetrICL shows gold texts only; zero-shot shows nothing.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from functools import cache, partial
+from itertools import count, zip_longest
 from typing import Literal
 
 import pyarrow as pa
@@ -16,7 +17,18 @@ from pydantic import Field
 from cluster.errors import SettingsError
 from cluster.settings import digest
 from retrieval.reading.sentences import cut_at_sentence
-from synth.method import Feedback, Generate, Method, MethodSettings, Sources, Tokenizer, Tools, only_text
+from synth.method import (
+    Feedback,
+    Generate,
+    Method,
+    MethodSettings,
+    ShotSettings,
+    Slot,
+    Sources,
+    Tokenizer,
+    Tools,
+    only_text,
+)
 from synth.prompting import chat, read_reply, render, stops, task_values
 from synth.records import Example, Grounding, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Gold, Task
@@ -58,7 +70,7 @@ class SynthesizRRSettings(MethodSettings):
     name: Literal["synthesizrr"] = "synthesizrr"
     variant: Literal["retricl", "non_retricl", "zero_shot"] = "retricl"
     """Where shots come from: retrieved documents with seeds, seeds alone, or nowhere (section 5)."""
-    shots: int | None = Field(None, ge=0, le=32)
+    shots: ShotSettings = ShotSettings()
     """Shots in a prompt; by default 3 for retricl and 32 for non_retricl (section 5), 0 for zero_shot."""
     last_rank: int = Field(50, ge=1)
     """Documents used per seed; the paper fetches 500 and uses 50 (section 5, appendix F)."""
@@ -86,7 +98,7 @@ class SynthesizRRSettings(MethodSettings):
     def shot_count(self) -> int:
         """Shots in a prompt."""
         default = {"retricl": 3, "non_retricl": 32, "zero_shot": 0}[self.variant]
-        return default if self.shots is None else self.shots
+        return default if self.shots.count is None else self.shots.count
 
     def build(self, task: Task) -> Method:
         return SynthesizRR(self, task)
@@ -107,6 +119,7 @@ class SynthesizRR(Method):
         super().__init__(settings, task)
         only_text(task)
         self.settings = settings
+        self._rng = random.Random()
         self._headers = (task.settings.document_type, task.settings.text_type)
         headers = stops(*self._headers) if settings.header_stops else ()
         self._sampling = replace(self.sampling, stop=headers + settings.stop)
@@ -147,25 +160,40 @@ class SynthesizRR(Method):
         strings = pa.schema([("id", pa.string()), ("title", pa.string()), ("text", pa.string())])
         return pa.table(_columns(rows, strings.names), schema=strings)
 
-    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Item]:
+    def plan(self, sources: Sources, round: int, feedback: Feedback) -> Iterator[Slot]:
         shots = self._shot_pool(sources)
-        pools = self._inputs(sources)
+        groups = {label: self._groups(pool) for label, pool in self._inputs(sources).items()}
+        labels = [(label,) for label in groups]
         position = count()
         for draw in range(self.settings.draws):
-            for turn in range(max((len(pool) for pool in pools.values()), default=0)):
-                for label, pool in pools.items():
-                    if turn < len(pool):
-                        chosen = pool[turn]
-                        yield make_item(
-                            self.plan_key,
-                            round,
-                            next(position),
-                            (label,),
-                            draw=draw,
-                            seed_id=chosen.seed.id,
-                            documents=(chosen.document,),
-                            shots=self._draw_shots(shots[label], chosen, round, draw),
-                        )
+            for turn in zip_longest(*groups.values(), fillvalue=()):
+                for label, group in zip(labels, turn, strict=True):
+                    shared = partial(self._draw_shots, shots[label[0]], group, round, draw)
+                    drawn = shared if len(group) == 1 else cache(shared)
+                    for chosen in group:
+                        place = next(position)
+                        build = partial(self._item, round, place, label, draw, chosen, drawn)
+                        yield Slot(place, label, build)
+
+    def _item(
+        self,
+        round: int,
+        position: int,
+        labels: tuple[str, ...],
+        draw: int,
+        chosen: Candidate,
+        shots: Callable[[], tuple[Shot, ...]],
+    ) -> Item:
+        return make_item(
+            self.plan_key,
+            round,
+            position,
+            labels,
+            draw=draw,
+            seed_id=chosen.seed.id,
+            documents=(chosen.document,),
+            shots=shots(),
+        )
 
     def capacity(self, sources: Sources) -> Mapping[str, int]:
         return {label: len(pool) * self.settings.draws for label, pool in self._inputs(sources).items()}
@@ -227,13 +255,33 @@ class SynthesizRR(Method):
                 pools[seed.label].append(Candidate(seed, document))
         return pools
 
-    def _draw_shots(self, pool: list[Shot], chosen: Candidate, round: int, draw: int) -> tuple[Shot, ...]:
+    def _groups(self, pool: list[Candidate]) -> list[tuple[Candidate, ...]]:
+        """Return a label's inputs in order, those together that share their shots."""
+        reuse = self.settings.shots.reuse
+        if reuse == 1:
+            return [(chosen,) for chosen in pool]
+        # Shots leave out the seeds of a group: of one seed's documents, a group takes few shots away.
+        groups: list[tuple[Candidate, ...]] = []
+        begun: dict[str, list[Candidate]] = {}
+        for chosen in pool:
+            mine = begun.setdefault(chosen.seed.id, [])
+            mine.append(chosen)
+            if len(mine) == reuse:
+                groups.append(tuple(begun.pop(chosen.seed.id)))
+        rest = tuple(chosen for mine in begun.values() for chosen in mine)
+        return [*groups, *(rest[n : n + reuse] for n in range(0, len(rest), reuse))]
+
+    def _draw_shots(
+        self, pool: list[Shot], group: tuple[Candidate, ...], round: int, draw: int
+    ) -> tuple[Shot, ...]:
+        """Draw anew for every group from the same label, as the published code does, but seeded."""
         # The published code leaves out only the row itself; a shot of the very document gives it away too.
-        own = (chosen.seed.id, f"/{chosen.document.id}")
-        others = [shot for shot in pool if shot.id != own[0] and not shot.id.endswith(own[1])]
-        # Drawn anew for every prompt from the same label, as the published code does, but seeded.
-        rng = random.Random(digest([self.plan_key, round, draw, chosen.seed.id, chosen.document.id]))
-        return tuple(rng.sample(others, min(self.settings.shot_count, len(others))))
+        own = {chosen.seed.id for chosen in group}
+        ends = tuple(f"/{chosen.document.id}" for chosen in group)
+        others = [shot for shot in pool if shot.id not in own and not shot.id.endswith(ends)]
+        first = group[0]
+        self._rng.seed(digest([self.plan_key, round, draw, first.seed.id, first.document.id]))
+        return tuple(self._rng.sample(others, min(self.settings.shot_count, len(others))))
 
 
 def _band(sources: Sources) -> tuple[float, float]:

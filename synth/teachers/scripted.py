@@ -5,6 +5,8 @@ import os
 import random
 import re
 import time
+from hashlib import blake2b
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -12,9 +14,14 @@ from pydantic import Field
 from cluster.settings import digest
 from synth.method import Tokenizer
 from synth.prompting import as_text
-from synth.records import Prompt, Reply, Sampling, prompt_hash
-from synth.teacher import Engine, TeacherSettings
+from synth.records import Prompt, Reply, Sampling
+from synth.teacher import Capacity, Engine, TeacherSettings
+from synth.teachers.scripted_orders import Orders
 
+SEATS = 64
+"""What an engine without a limit says of itself."""
+LAST_LINES = 6
+"""A reply is made of words of so many last lines of its prompt."""
 REFUSALS = ("I'm sorry, but I can't help with that.", "As an AI language model, I cannot write this text.")
 
 
@@ -27,6 +34,10 @@ class ScriptedSettings(TeacherSettings):
     """Words of a reply."""
     seconds: float = Field(0, ge=0)
     """Time a reply takes."""
+    seats: int | None = Field(None, ge=1)
+    """Requests worked on together; more than these wait their turn. None: as many as come."""
+    needs_gpus: float = Field(0, ge=0)
+    """GPUs a replica uses where there are any, to rehearse how replicas are placed."""
     refuse: float = Field(0, ge=0, le=1)
     """Share of prompts that are refused."""
     empty: float = Field(0, ge=0, le=1)
@@ -45,6 +56,9 @@ class ScriptedSettings(TeacherSettings):
     """A prompt that contains this text freezes the replica's process, heartbeat and all."""
     die_on: str | None = None
     """A prompt that contains this text kills the replica's process."""
+    orders: Path | None = None
+    """Folder, seen by all nodes, where a file orders a fault from whichever engine finds it first; its name
+    is `<kind>-<anything>`, with the kinds that `synth.teachers.scripted_orders` lists."""
 
     def identity(self) -> dict[str, object]:
         script = self.model_dump(include={"words", "refuse", "empty", "run_on", "cut_off", "repeat"})
@@ -53,11 +67,16 @@ class ScriptedSettings(TeacherSettings):
     def check(self) -> str:
         return digest(self.identity())[:12]
 
+    def gpus(self) -> float:
+        return self.needs_gpus
+
     def tokenizer(self) -> Tokenizer:
         return Words()
 
     async def engine(self) -> Engine:
-        return ScriptedEngine(self)
+        engine = ScriptedEngine(self)
+        engine.watch()
+        return engine
 
 
 class Words:
@@ -77,32 +96,75 @@ class ScriptedEngine:
     def __init__(self, settings: ScriptedSettings) -> None:
         self.settings = settings
         self.revision = settings.check()
+        self._rng = random.Random()
+        self._seats = asyncio.Semaphore(settings.seats) if settings.seats and settings.seconds else None
+        self._inside = 0
+        self._orders = Orders(settings.orders) if settings.orders else None
+        self._watch: asyncio.Task[None] | None = None
+        self._poisoned = any((settings.raise_on, settings.stall_on, settings.hang_on, settings.die_on))
+
+    def watch(self) -> None:
+        """Look for orders in the background; without a folder there are none."""
+        if self._orders is not None:
+            self._watch = asyncio.create_task(self._orders.watch())
+
+    def capacity(self) -> Capacity:
+        seats = self.settings.seats or SEATS
+        return Capacity(in_flight=seats * 3 // 2, seats=seats, facts={})
+
+    def busy(self) -> tuple[int, int]:
+        running = min(self._inside, self.settings.seats or self._inside)
+        return running, self._inside - running
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        return len(as_text(prompt).split())
 
     async def generate(self, prompt: Prompt, sampling: Sampling, seed: int) -> Reply:
         text = as_text(prompt)
-        await self._misbehave(text)
-        await asyncio.sleep(self.settings.seconds)
-        rng = random.Random(f"{prompt_hash(prompt)}-{seed}")
-        reply = self._write(text, _header(text, sampling), rng)
-        cut = rng.random() < self.settings.cut_off
-        tokens = len(reply.split())
-        return Reply(reply, "length" if cut else "stop", len(text.split()), tokens)
+        self._inside += 1
+        try:
+            begun = await self._orders.begin() if self._orders else 0
+            if self._poisoned:
+                await self._misbehave(text)
+            if self.settings.seconds:
+                await self._take_time()
+            if self._orders:
+                await self._orders.end(begun)
+        finally:
+            self._inside -= 1
+        return self._reply(text, sampling, seed)
 
     async def close(self) -> None:
-        return None
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def _take_time(self) -> None:
+        if self._seats is None:
+            await asyncio.sleep(self.settings.seconds)
+        else:
+            async with self._seats:
+                await asyncio.sleep(self.settings.seconds)
 
     async def _misbehave(self, text: str) -> None:
-        if self.settings.raise_on is not None and self.settings.raise_on in text:
+        if self.settings.raise_on and self.settings.raise_on in text:
             raise RuntimeError("the script says: fail")
-        if self.settings.stall_on is not None and self.settings.stall_on in text:
+        if self.settings.stall_on and self.settings.stall_on in text:
             await asyncio.Event().wait()
-        if self.settings.hang_on is not None and self.settings.hang_on in text:
+        if self.settings.hang_on and self.settings.hang_on in text:
             time.sleep(3600)
-        if self.settings.die_on is not None and self.settings.die_on in text:
+        if self.settings.die_on and self.settings.die_on in text:
             os._exit(1)
 
-    def _write(self, text: str, header: str, rng: random.Random) -> str:
-        script = self.settings
+    def _reply(self, text: str, sampling: Sampling, seed: int) -> Reply:
+        number = blake2b(f"{seed} {text}".encode(), digest_size=8).digest()
+        # One generator, seeded anew for each reply: making one costs more than all the rest.
+        self._rng.seed(int.from_bytes(number, "big"))
+        reply = self._write(text, sampling)
+        cut = self._rng.random() < self.settings.cut_off
+        return Reply(reply, "length" if cut else "stop", len(text.split()), len(reply.split()))
+
+    def _write(self, text: str, sampling: Sampling) -> str:
+        script, rng = self.settings, self._rng
         kind = rng.random()
         if (kind := kind - script.refuse) < 0:
             return rng.choice(REFUSALS)
@@ -110,12 +172,12 @@ class ScriptedEngine:
             return ""
         if (kind := kind - script.repeat) < 0:
             return "The very same sentence comes back once more."
-        tail = text.rstrip().splitlines()[-6:]
+        tail = text.rstrip().rsplit("\n", LAST_LINES)[-LAST_LINES:]
         # A word with a colon could be read as a header.
         words = [word for line in tail for word in line.split() if ":" not in word] or ["text"]
-        body = " ".join(rng.choice(words) for _ in range(script.words)) + "."
+        body = " ".join(rng.choices(words, k=script.words)) + "."
         if kind - script.run_on < 0:
-            return f"{body}\n\n{header}: and here begins another one."
+            return f"{body}\n\n{_header(text, sampling)}: and here begins another one."
         return body
 
 

@@ -1,7 +1,7 @@
 """A teacher run by transformers: batched generation on CPU or GPU, wherever vLLM does not run."""
 
 import asyncio
-import os
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,21 +10,24 @@ from pydantic import Field
 from cluster.models import resolve_model
 from synth.method import Tokenizer
 from synth.records import Prompt, Reply, Sampling
-from synth.teacher import Engine, TeacherSettings
+from synth.teacher import Capacity, Engine, TeacherSettings
+from synth.teachers.torch_hardware import best_dtype, free_memory, is_out_of_memory, threads
 from synth.tokens import TeacherTokenizer
 
 GATHER_SECONDS = 0.05
 """How long a batch waits for company once its first request is there."""
+BATCHES = 3
+"""Batches of items aboard, so that a batch can be filled with prompts of like length."""
+
+log = logging.getLogger(__name__)
 
 
 class TransformersSettings(TeacherSettings):
     """Batched generation with transformers."""
 
     backend: Literal["transformers"] = "transformers"
-    in_flight: int = Field(48, ge=1)
-    """Items a replica works at once; more than a batch, so that batches can be filled by length."""
     batch_size: int = Field(16, ge=1)
-    """Prompts in one call of generate."""
+    """Prompts in one call of generate; halved where memory runs out."""
     max_model_len: int | None = Field(None, ge=16)
     """Tokens of prompt and reply together; by default what the model was trained for."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -65,17 +68,35 @@ class BatchedEngine:
         logging.disable_progress_bar()
         gpu = torch.cuda.is_available()
         if not gpu:
-            torch.set_num_threads(_threads(settings))
+            torch.set_num_threads(threads(settings.num_cpus))
         self._settings = settings
         self._tokenizer = TeacherTokenizer(settings.model)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            self._tokenizer.folder, dtype=_dtype(settings, gpu), local_files_only=True
+            self._tokenizer.folder, dtype=best_dtype(settings.dtype, gpu), local_files_only=True
         )
         self._model = model.to("cuda" if gpu else "cpu").eval()
         self._length = settings.max_model_len or int(self._model.config.max_position_embeddings)
         self.revision = settings.check()
+        self._batch_size = settings.batch_size
+        self._batch: list[_Request] = []
         self._waiting: list[_Request] = []
         self._running: asyncio.Task[None] | None = None
+
+    def capacity(self) -> Capacity:
+        seats = self._settings.batch_size
+        facts = {
+            "batch_size": seats,
+            "max_model_len": self._length,
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "device": str(self._model.device),
+        }
+        return Capacity(in_flight=BATCHES * seats, seats=seats, facts=facts)
+
+    def busy(self) -> tuple[int, int]:
+        return len(self._batch), sum(not request.reply.done() for request in self._waiting)
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        return min(len(self._tokenizer.ids(prompt)), self._length)
 
     async def generate(self, prompt: Prompt, sampling: Sampling, seed: int) -> Reply:
         tokens = self._tokenizer.encode(prompt, self._length - sampling.max_tokens)
@@ -92,17 +113,30 @@ class BatchedEngine:
     async def _run(self) -> None:
         while self._waiting:
             await asyncio.sleep(GATHER_SECONDS)
-            batch = self._take()
+            self._batch = self._take()
             try:
-                replies = await asyncio.to_thread(self._generate, batch)
+                replies = await asyncio.to_thread(self._generate, self._batch)
             except Exception as error:  # A failed batch fails its own requests; the engine goes on.
-                for request in batch:
+                self._failed(self._batch, error)
+            else:
+                for request, reply in zip(self._batch, replies, strict=True):
                     if not request.reply.done():
-                        request.reply.set_exception(error)
-                continue
-            for request, reply in zip(batch, replies, strict=True):
-                if not request.reply.done():
-                    request.reply.set_result(reply)
+                        request.reply.set_result(reply)
+            self._batch = []
+
+    def _failed(self, batch: list[_Request], error: Exception) -> None:
+        """Try a batch that did not fit into memory again, in halves from now on; or give it up."""
+        if len(batch) > 1 and is_out_of_memory(error):
+            self._batch_size = (len(batch) + 1) // 2
+            self._waiting = batch + self._waiting
+            log.warning("out of memory with %d prompts; batches of %d now", len(batch), self._batch_size)
+            # What the error's frames hold would still fill the memory when the first half is tried.
+            error.__traceback__ = None
+            free_memory()
+            return
+        for request in batch:
+            if not request.reply.done():
+                request.reply.set_exception(error)
 
     def _take(self) -> list[_Request]:
         """Take the oldest request and those most like it in length: padding is work for nothing."""
@@ -112,7 +146,7 @@ class BatchedEngine:
         oldest = self._waiting[0]
         alike = [request for request in self._waiting if request.sampling == oldest.sampling]
         alike.sort(key=lambda request: abs(len(request.tokens) - len(oldest.tokens)))
-        batch = alike[: self._settings.batch_size]
+        batch = alike[: self._batch_size]
         taken = set(map(id, batch))
         self._waiting = [request for request in self._waiting if id(request) not in taken]
         return batch
@@ -159,17 +193,3 @@ class BatchedEngine:
             prompt_tokens=len(request.tokens),
             reply_tokens=min(count + 1, len(row)),
         )
-
-
-def _threads(settings: TransformersSettings) -> int:
-    # Ray gives an actor one OpenMP thread per CPU it reserves; a lone replica on a node may have them all.
-    return int(settings.num_cpus) if settings.num_cpus > 1 else len(os.sched_getaffinity(0))
-
-
-def _dtype(settings: TransformersSettings, gpu: bool) -> Any:
-    import torch
-
-    if settings.dtype != "auto":
-        return getattr(torch, settings.dtype)
-    fast = torch.cuda.is_bf16_supported() if gpu else torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32

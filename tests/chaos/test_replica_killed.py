@@ -53,10 +53,12 @@ def test_dataset_is_the_same_when_replicas_die(tmp_path: Path) -> None:
         stop.set()
         killer.join()
     assert killed
-    assert len(events(tmp_path, "stormy", "replica_lost")) == len(killed)
-    assert metrics(tmp_path, "stormy")["synthesis"]["restarts"] == len(killed)
-    if not metrics(tmp_path, "stormy")["synthesis"]["items"]["failed"]:
-        assert dataset(tmp_path, "stormy") == dataset(tmp_path, "calm")
+    # A replica may be killed while it loads.
+    lost = [len(events(tmp_path, "stormy", f"replica_{end}")) for end in ("lost", "failed_to_start")]
+    assert sum(lost) == len(killed)
+    assert metrics(tmp_path, "stormy")["synthesis"]["restarts"] == lost[0]
+    assert metrics(tmp_path, "stormy")["synthesis"]["items"]["failed"] == 0
+    assert dataset(tmp_path, "stormy") == dataset(tmp_path, "calm")
     assert set(item_parts(tmp_path, "stormy").values()) == {1}
 
 
@@ -86,7 +88,11 @@ def test_poison_is_set_aside_and_no_innocent_with_it(
     assert {row["item_id"] for row in failed} == {
         row["item_id"] for row in rows if seed in (row["shot_ids"] or [])
     }
-    assert read_metrics(store)["dataset"]["per_label"] == dict.fromkeys(("sports", "politics", "science"), 30)
+    told = read_metrics(store)
+    if "its replica" in reason or "sign of life" in reason:
+        # Aboard with others, then as a suspect, then alone.
+        assert told["synthesis"]["restarts"] >= 3 * len(failed)
+    assert told["dataset"]["per_label"] == dict.fromkeys(("sports", "politics", "science"), 30)
 
 
 def test_run_stops_when_too_much_fails(tmp_path: Path) -> None:

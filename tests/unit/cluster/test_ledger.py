@@ -1,9 +1,12 @@
 import json
+import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from cluster import ledger as ledger_module
 from cluster.errors import LeaseLost, StorageError
 from cluster.lease import Lease, acquire
 from cluster.ledger import Ledger, part_count, read_ledger, read_part
@@ -60,9 +63,37 @@ def test_items_are_told_apart_though_their_column_is_not_asked_for(tmp_path: Pat
     ledger = Ledger(store, acquire(store), SCHEMA)
     ledger.commit([rows("one", "a")])
     ledger.commit([rows("two", "a", "b")])
+    (table,) = read_ledger(store, ["text"])
+    assert table.column_names == ["item_id", "text"]
+    assert table["text"].to_pylist() == ["one", "two"]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8192])
+def test_parts_read_ahead_come_in_name_order_and_the_first_of_an_item_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(ledger_module, "BATCH_ROWS", batch)
+    store = LocalStore(tmp_path)
+    ledger = Ledger(store, acquire(store), SCHEMA)
+    for number in range(40):
+        ledger.commit([rows(str(number), f"item {number}", f"item {number}", f"item {number % 7}")])
     tables = list(read_ledger(store, ["text"]))
-    assert [table.column_names for table in tables] == [["item_id", "text"]] * 2
-    assert [table["text"].to_pylist() for table in tables] == [["one"], ["two"]]
+    assert len(tables) == {1: 40, 3: 40, 8192: 1}[batch]
+    pairs = [(row["item_id"], row["text"]) for table in tables for row in table.to_pylist()]
+    assert pairs == found(store)
+    assert pairs == [(f"item {n}", str(n)) for n in range(40) for _ in range(3 if n < 7 else 2)]
+
+
+def test_reading_that_is_given_up_ends_its_readers(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    ledger = Ledger(store, acquire(store), SCHEMA)
+    for number in range(30):
+        ledger.commit([rows("text", str(number))])
+    reading = read_ledger(store, ["text"])
+    next(reading)
+    assert isinstance(reading, Generator)
+    reading.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ledger")]
 
 
 def test_a_driver_that_lost_its_lease_commits_nothing(tmp_path: Path) -> None:

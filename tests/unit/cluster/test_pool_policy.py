@@ -11,21 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import pool as pool_module
+from cluster import replica as replica_module
 from cluster.errors import LeaseLost, ModelError, TooManyFailures
-from cluster.pool import BARREN_LOSSES, LOT, START_ATTEMPTS
-from tests.unit.cluster.scripted_replicas import Night
+from cluster.places import BARREN_LOSSES, START_ATTEMPTS, Place
+from cluster.shift import LOT
+from tests.unit.cluster.scripted_replicas import BEAT, SEATS, Night
+from tests.unit.cluster.scripted_waits import short_waits
 
 DEATH = ray.exceptions.ActorDiedError
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
-    """Waits between attempts take no time; killing a replica marks it."""
-    sleep, wait = asyncio.sleep, asyncio.wait
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio, "sleep", lambda _: sleep(0))
-        patch.setattr(asyncio, "wait", lambda given, timeout: wait(given, timeout=0.01))
-        patch.setattr(ray, "kill", lambda replica, no_restart: setattr(replica, "killed", no_restart))
+    with short_waits():
         yield
 
 
@@ -42,27 +40,36 @@ def test_every_item_is_settled_once_whoever_dies_when(
 ) -> None:
     scripts = [["go on"] * calls + [DEATH()] for calls in lives]
     night = Night(50, replicas, scripts, speed, in_flight).work()
-    assert night.all_once
+    assert night.all_once and not night.aloft
     assert night.pool.restarts == len(night.lost_items) <= len(lives)
     assert all(replica.killed for replica in night.started)
     lots = [lot for replica in night.started for lot in replica.lots]
     assert all(size <= LOT and held <= in_flight for size, held, _ in lots)
+    assert all(granted == (7.0,) for replica in night.started for granted in replica.granted)
 
 
 def test_a_replica_hurries_back_only_for_another_whole_lot() -> None:
     night = Night(2 * LOT + 3, in_flight=3 * LOT, speed=1).work()
-    assert night.started[0].lots[:3] == [(16, 16, True), (16, 31, True), (3, 33, False)]
+    assert night.started[0].lots[:3] == [(LOT, LOT, True), (LOT, 2 * LOT - 1, True), (3, 2 * LOT + 1, False)]
     full = Night(LOT, in_flight=LOT).work()
-    assert full.started[0].lots == [(16, 16, False)]
+    assert full.started[0].lots == [(LOT, LOT, False)]
+
+
+def test_without_a_setting_a_replica_holds_what_it_asked_for() -> None:
+    night = Night(20, speed=1, in_flight=None).work()
+    assert max(held for _, held, _ in night.started[0].lots) == 8
+    [ready] = [told for told in night.told if told["kind"] == "replica_ready"]
+    assert (ready["in_flight"], ready["seats"], ready["node"]) == (8, SEATS, "node-0")
 
 
 @pytest.mark.parametrize(("end", "reason"), [(DEATH(), "The actor died"), (None, "no sign of life")])
 def test_what_a_dead_or_silent_replica_held_goes_back_and_its_place_is_filled(end: Any, reason: str) -> None:
     night = Night(5, scripts=[["go on", "go on", end]], speed=2).work()
-    [(items, why)] = night.lost_items
-    assert items == ["2", "3", "4"] and why.startswith(reason)
-    assert [replica.place for replica in night.started] == [0, 0] and night.all_once
+    [(items, why, innocent)] = night.lost_items
+    assert items == ["2", "3", "4"] and why.startswith(reason) and not innocent
+    assert len(night.started) == 2 and night.all_once
     assert night.events == ["replica_ready", "replica_lost", "replica_ready"]
+    assert night.accounts == [("replica-1", "lost"), ("replica-2", "ended")]
 
 
 def test_a_replica_that_fails_to_load_is_tried_again_and_each_try_is_ended() -> None:
@@ -70,46 +77,59 @@ def test_a_replica_that_fails_to_load_is_tried_again_and_each_try_is_ended() -> 
     assert night.all_once and len(night.started) == START_ATTEMPTS == 3
     assert night.events == ["replica_failed_to_start"] * 2 + ["replica_ready"]
     assert [replica.killed for replica in night.started] == [True] * 3
-    assert night.pool.restarts == 0
+    assert night.pool.restarts == 0 and night.accounts == [("replica-3", "ended")]
 
 
 def test_a_replica_that_never_loads_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "START_TIMEOUT", 0.03)
+    monkeypatch.setattr(replica_module, "START_TIMEOUT", 0.03)
     night = Night(3, scripts=[[None]]).work()
     assert night.events == ["replica_failed_to_start", "replica_ready"] and night.all_once
 
 
 def test_when_no_place_can_be_filled_the_run_ends_with_the_last_reason() -> None:
     night = Night(3, 2, [[ModelError("no file\nmore")]] * 6)
-    with pytest.raises(TooManyFailures, match=r"failed to start 3 times; last: no file$"):
+    with pytest.raises(TooManyFailures, match=r"failed to start 3 times in a row; last: no file$"):
         night.work()
     assert len(night.started) == 6 and all(replica.killed for replica in night.started)
 
 
 def test_a_place_that_is_given_up_leaves_the_work_to_the_others_for_good() -> None:
-    # Place 0 and 1 start in turn: those of place 0 never load.
+    # The two places start in turn: those of the first never load.
     failing = [ModelError("no GPU")]
-    night = Night(400, 2, [failing, [], failing, failing], speed=1).work()
+    night = Night(100, 2, [failing, [], failing, failing], speed=1, beat=BEAT).work()
     assert night.all_once and night.events.count("replica_given_up") == 1
     tries = len(night.started)
-    night.items, night.waiting = 401, [SimpleNamespace(id="400")]
+    night.items, night.waiting = 101, [SimpleNamespace(id="100")]
     night.work()
-    assert night.all_once and {replica.place for replica in night.started[tries:]} == {1}
+    assert night.all_once and len(night.started) == tries + 1
 
 
 def test_a_place_whose_replicas_die_before_anything_is_settled_is_given_up() -> None:
     deaths: list[list[Any]] = [["go on", DEATH()] for _ in range(BARREN_LOSSES)]
-    with pytest.raises(TooManyFailures, match="was lost 5 times without a reply; The actor died"):
+    with pytest.raises(TooManyFailures, match="lost 5 times in a row without a reply; last: The actor died"):
         Night(3, scripts=deaths).work()
-    night = Night(3, scripts=[*deaths[1:], ["go on", "go on", DEATH()], *deaths[2:]], speed=2).work()
+    night = Night(3, scripts=[*deaths[1:], ["go on", "go on", DEATH()], *deaths[1:]], speed=2).work()
     assert night.all_once and "replica_given_up" not in night.events
+
+
+def test_a_place_rests_longer_after_each_barren_loss_but_not_after_one_that_settled() -> None:
+    place = Place()
+    pauses = [(place.lost(0, innocent=False), place.pause())[1] for _ in range(4)]
+    assert pauses == [0.001, 0.002, 0.004, 0.008]
+    assert place.lost(1, innocent=False) is None and place.pause() == 0
+    # A node that goes is no fault of the place; but where nothing else happens, it is not asked in a rush.
+    pauses = [(place.lost(0, innocent=True), place.pause())[1] for _ in range(40)]
+    assert pauses[:3] == [0, 0.001, 0.002] and pauses[-1] == 30 and not place.given_up
 
 
 def test_a_replica_whose_engine_gives_nothing_back_is_replaced() -> None:
     night = Night(6, scripts=[["go on", "time out"]], in_flight=3).work()
     assert night.events == ["replica_ready", "replica_lost", "replica_ready"]
-    # What timed out came back as errors: nothing was aboard any more.
-    assert night.lost_items == [([], "its engine gives no replies")]
+    # That they timed out is not held against the items: they went with the replica, as suspects.
+    (lost,) = night.lost_items
+    assert (lost[0], lost[2]) == (["0", "1", "2"], False)
+    assert lost[1] == "no reply, nor to anything else: its engine gives no replies"
+    assert night.all_once
 
 
 def test_a_replica_still_loading_when_the_work_ends_is_not_waited_for() -> None:
@@ -130,11 +150,11 @@ def test_a_second_source_finds_the_replicas_loaded() -> None:
         await night.pool.run(night)
         night.items, night.waiting = 3, [SimpleNamespace(id="2")]
         await night.pool.run(night)
-        assert night.pool.alive == 1
+        assert night.pool.alive == 1 and set(night.pool.loaded) == {"replica-1"}
         await night.pool.close()
 
     asyncio.run(twice())
-    assert night.started[0].called == ["load", "exchange", "exchange", "stop"]
+    assert night.started[0].called == ["load", "exchange", "drop", "exchange", "drop", "stop"]
     assert (night.all_once, night.pool.alive, night.started[0].killed) == (True, 0, True)
 
 
@@ -146,5 +166,5 @@ def test_an_error_of_the_source_ends_the_run_as_itself() -> None:
 @pytest.mark.parametrize("end", [DEATH(), None])
 def test_closing_ends_a_replica_that_does_not_answer(end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "STOP_SECONDS", 0.05)
-    night = Night(2, scripts=[["go on", "go on", end]]).work()
-    assert night.started[0].called == ["load", "exchange", "stop"] and night.started[0].killed
+    night = Night(2, scripts=[["go on", "go on", "go on", end]]).work()
+    assert night.started[0].called == ["load", "exchange", "drop", "stop"] and night.started[0].killed

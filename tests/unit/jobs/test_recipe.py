@@ -7,6 +7,7 @@ import yaml
 from cluster.errors import ModelError, SettingsError
 from cluster.models import resolve_model
 from jobs.recipe import load_recipe
+from jobs.targets import Targets
 
 ROOT = Path(__file__).parents[3]
 RECIPES = sorted((ROOT / "jobs" / "recipes").glob("*.yaml"))
@@ -80,6 +81,15 @@ def test_a_given_value_wins_over_the_preset_of_its_method(tmp_path: Path) -> Non
         ({"run": "a/b"}, "run: "),
         ({"run": ""}, "run: "),
         ({"targets": {"rows_per_label": 1, "ceiling": 0.5}}, "targets.ceiling: "),
+        ({"targets": {}}, "targets: give exactly one of rows_per_label and rows; neither is"),
+        ({"targets": {"rows_per_label": 1, "rows": 2}}, "exactly one of rows_per_label and rows; both are"),
+        ({"targets": {"rows_per_label": 1, "distribution": {"a": 1}}}, "distribution: shares out rows"),
+        ({"targets": {"rows": 2, "distribution": {"a": 0}}}, "distribution: gives no label a share"),
+        ({"targets": {"rows": 2, "distribution": {"a": -1}}}, "targets.distribution.a: Input should be"),
+        ({"targets": {"rows_per_label": {"a": -1}}}, "targets.rows_per_label: a: -1 is no number of rows"),
+        ({"targets": {"rows_per_label": {"a": 0}}}, "targets.rows_per_label: wants no rows at all"),
+        ({"limits": {"money": 5}}, "limits: money: needs a price"),
+        ({"limits": {"deadline": "dawn"}}, "limits.deadline: is no moment"),
         ({"task": 5}, "task"),
     ],
 )
@@ -136,3 +146,46 @@ def test_a_model_name_that_the_file_system_refuses_is_the_users_mistake(tmp_path
         else:
             resolve_model(name)
     assert error.value.exit_code == 2
+
+
+def quotas(labels: str, **given: Any) -> dict[str, int]:
+    return Targets.model_validate(given).quotas(list(labels))
+
+
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [
+        ({"rows_per_label": 7}, [7, 7, 7]),
+        ({"rows_per_label": {"c": 1, "a": 5, "b": 0}}, [5, 0, 1]),
+        ({"rows": 9}, [3, 3, 3]),
+        ({"rows": 10}, [4, 3, 3]),
+        ({"rows": 11}, [4, 4, 3]),
+        ({"rows": 100, "distribution": {"a": 0.7, "b": 0.2, "c": 0.1}}, [70, 20, 10]),
+        ({"rows": 3, "distribution": {"a": 1, "b": 0, "c": 1}}, [2, 0, 1]),
+        ({"rows": 1000, "distribution": {"a": 1, "b": 1e-3, "c": 1e-3}}, [998, 1, 1]),
+    ],
+)
+def test_rows_are_shared_out_in_the_order_of_the_task(given: dict[str, Any], rows: list[int]) -> None:
+    assert list(quotas("abc", **given).items()) == list(zip("abc", rows, strict=True))
+
+
+def test_a_label_with_a_share_gets_a_row() -> None:
+    with pytest.raises(SettingsError, match=r"targets.rows: 10 leaves no row for c; raise it"):
+        quotas("abc", rows=10, distribution={"a": 70, "b": 26, "c": 4})
+
+
+@pytest.mark.parametrize(
+    "given", [{"rows_per_label": {"a": 1, "x": 2}}, {"rows": 5, "distribution": {"a": 1, "x": 2}}]
+)
+def test_labels_of_targets_are_those_of_the_task(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=r"the task has no label x; b missing; .* its labels are a, b"):
+        quotas("ab", **given)
+
+
+def test_one_label_can_be_set_on_the_command_line(tmp_path: Path) -> None:
+    path = written(tmp_path, targets={"rows_per_label": {"a": 3, "b": 4}})
+    recipe = load_recipe(path, ("targets.rows_per_label.b=0", "limits.tokens=1000"))
+    assert recipe.targets.quotas(["a", "b"]) == {"a": 3, "b": 0}
+    assert recipe.limits.tokens == 1000
+    recipe = load_recipe(path, ("targets.rows_per_label=null", "targets.rows=8"))
+    assert recipe.targets.quotas(["a", "b"]) == {"a": 4, "b": 4}

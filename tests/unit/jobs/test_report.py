@@ -15,7 +15,7 @@ from cluster.errors import DataError
 from cluster.storage import LocalStore
 from jobs.report.card import write_card
 from jobs.report.page import write_report
-from synth.records import ledger_schema
+from synth.rows import ledger_schema
 
 NASTY = '<script>alert("x")</script>'
 LABELS = {
@@ -63,6 +63,23 @@ def make_metrics() -> dict[str, Any]:
             "prompt_tokens": 12345,
             "reply_tokens": 4321,
             "stalled": {names[1]: "too few documents"},
+            "fleet": {
+                "replicas": 4,
+                "seats": 256,
+                "in_flight": 320,
+                "facts": {"max_num_batched_tokens": 8192, "note": EVIL},
+                "occupancy": 0.972,
+            },
+        },
+        "costs": {
+            "tokens": {"prompt": 12345, "reply": 4321},
+            "gpu_hours": 1.5,
+            "hours": 0.375,
+            "money": {"tokens": 0.03, "gpus": 3.75, "total": 3.78},
+            "limits": {
+                "tokens": {"limit": 20000, "spent": 17000, "left": 3000},
+                "deadline": {"limit": "07:00"},
+            },
         },
         "documents": {"rows": 6, "distinct": 4, "histogram": {"1": 3, "3": 1, "12": 1}},
         "grounding": {"own": 0.812, "random": 0.213, "rows": 6},
@@ -246,7 +263,7 @@ def test_a_missing_section_is_left_out(folder: Path, left_out: str) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics))
     html = report(folder)
     card(folder)
-    if left_out not in ("test", "documents"):
+    if left_out not in ("test", "documents", "costs"):
         assert 'id="missing"' in html
     if left_out == "students":
         assert "a student trained on the dataset" in html
@@ -268,6 +285,74 @@ def test_the_reuse_of_documents_is_shown_many_uses_together(folder: Path) -> Non
     assert "<td>10 or more</td>" in html and "<td>12</td>" not in html
     (folder / "metrics.json").write_text(json.dumps(make_metrics() | {"documents": None}))
     assert "How often each document serves" not in report(folder)
+
+
+def test_costs_and_limits_are_shown_for_all_rows_and_for_a_thousand(folder: Path) -> None:
+    html = report(folder)
+    for line in (
+        '<td>Prompt tokens</td><td class="n">12,345</td><td class="n">2,057,500</td>',
+        '<td>GPU-hours</td><td class="n">1.5</td><td class="n">250</td>',
+        '<td>Hours of generation</td><td class="n">0.375</td><td class="n">62.5</td>',
+        '<td>Money</td><td class="n">3.78</td><td class="n">630.00</td>',
+        '<td>Tokens</td><td class="n">20,000</td><td class="n">17,000</td><td class="n">3,000</td>',
+        '<td>Deadline</td><td class="n">07:00</td><td class="n">–</td>',
+        "<td>Running requests / seats while work waited</td><td>97.2 %</td>",
+        "<td>max_num_batched_tokens</td><td>8192</td>",
+    ):
+        assert line in html
+    assert "| Money for GPUs | 3.75 | 625.00 |" in card(folder)[1]
+
+
+def test_a_run_of_an_older_version_shows_no_costs(folder: Path) -> None:
+    metrics = make_metrics()
+    del metrics["costs"], metrics["synthesis"]["fleet"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert "What it cost" not in report(folder)
+    assert "| cost |" not in card(folder)[1]
+
+
+def test_costs_without_money_or_rows_are_shown(folder: Path) -> None:
+    metrics = make_metrics() | {"costs": {"tokens": {"prompt": 5}, "gpu_hours": 0, "hours": 0.0001}}
+    del metrics["dataset"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    html = report(folder)
+    assert '<td>Prompt tokens</td><td class="n">5</td><td class="n">–</td>' in html
+    assert '<td class="n">&lt; 0.001</td>' in html
+    assert "<td>Money" not in html and 'id="limits"' not in html
+
+
+def test_the_limit_that_stopped_the_run_is_said_first(folder: Path) -> None:
+    metrics = make_metrics()
+    assert 'id="stopped"' not in report(folder)
+    metrics["synthesis"]["stopped"] = "limits.tokens: 20,000 is reached; the same command <goes> on."
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    html = report(folder)
+    assert (
+        "every target was met: limits.tokens: 20,000 is reached; the same command &lt;goes&gt; on.</p>"
+        in html
+    )
+    assert "A limit ended the run before every target was met" in card(folder)[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "note", "chart"),
+    [
+        (2, "2 a label wanted", ">target 2<"),
+        (dict.fromkeys(LABELS, 2), "2 a label wanted", ">target 2<"),
+        (dict(zip(LABELS, (2, 0, 4), strict=True)), "6 wanted", ">target<"),
+        (None, "in the dataset", None),
+        ({}, "in the dataset", None),
+    ],
+)
+def test_targets_are_one_number_or_one_for_each_label(
+    folder: Path, target: Any, note: str, chart: str | None
+) -> None:
+    metrics = make_metrics()
+    metrics["dataset"]["target"] = target
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    html = report(folder)
+    assert f'<div class="note">{note}</div>' in html
+    assert chart in html if chart else ">target" not in html
 
 
 def test_null_grounding_and_no_documents(folder: Path) -> None:

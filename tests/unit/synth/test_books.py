@@ -8,26 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster import ledger
 from cluster.errors import BooksError
 from cluster.lease import Lease, acquire
 from cluster.ledger import Ledger
 from cluster.storage import LocalStore
 from synth.books import Books, Items, balance
 from synth.curate import curate
-from synth.records import (
-    Author,
-    Call,
-    Example,
-    Rejection,
-    Reply,
-    Sampling,
-    Usage,
-    failed_row,
-    ledger_schema,
-    make_item,
-    prepared_row,
-    settled_rows,
-)
+from synth.records import Author, Call, Example, Rejection, Reply, Sampling, Usage, make_item
+from synth.rows import failed_row, ledger_schema, prepared_row, settled_rows
 
 AUTHOR = Author("fewgen", "scripted", "abc")
 SCHEMA = ledger_schema(("text",))
@@ -137,9 +126,27 @@ def test_a_run_that_made_nothing_balances(tmp_path: Path) -> None:
     assert books.per_label == {"a": {}, "b": {}}
 
 
-def test_a_row_of_two_labels_is_one_row_in_the_books(tmp_path: Path) -> None:
+def test_a_row_of_two_labels_is_one_row_in_the_books_and_counts_for_both(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     item = make_item("key", 0, 0, ("a", "b"))
     both = settled_rows(item, [Example({"text": "Both."}, ("a", "b"))], [], AUTHOR, "text")
     Ledger(store, acquire(store), SCHEMA).commit([pa.RecordBatch.from_pylist(both, schema=SCHEMA)])
-    assert balance(store, curate(store, ("text",), TARGETS), drawn=1, unfinished=0).rows == 1
+    books = balance(store, curate(store, ("text",), TARGETS), drawn=1, unfinished=0)
+    assert (books.rows, books.per_label) == (1, {"a": {"accepted": 1}, "b": {"accepted": 1}})
+
+
+@pytest.mark.parametrize("parts", [1, 3, 40])
+def test_the_books_do_not_depend_on_the_parts(
+    tmp_path: Path, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "COMPACT_PARTS", 8)
+    items = [settle(n, "ab"[n % 2], f"Text {n}.", None if n % 3 else f"Other {n}.") for n in range(40)]
+    store, lots = LocalStore(tmp_path), [items[n::parts] for n in range(parts)]
+    book = Ledger(store, acquire(store), SCHEMA)
+    for lot in lots:
+        book.commit([pa.RecordBatch.from_pylist(rows, schema=SCHEMA) for rows in lot])
+        book.compact()
+    books = balance(store, curate(store, ("text",), {"a": 5, "b": 0}), drawn=42, unfinished=2)
+    assert (books.items, books.returned, books.rejected) == (Items(42, 40, 0, 2), 80, {"empty": 26})
+    assert books.per_label == {"a": {"accepted": 27, "rejected": 13}, "b": {"accepted": 27, "rejected": 13}}
+    assert (books.rows, books.surplus, books.prompt_tokens) == (5, {"over_target": 49}, 400)

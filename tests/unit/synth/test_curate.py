@@ -1,5 +1,6 @@
 """Curation: the same rows give the same bytes, whatever the parts they came in."""
 
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster import ledger
+from cluster.errors import StorageError
 from cluster.lease import acquire
 from cluster.ledger import Ledger
 from cluster.storage import LocalStore
 from synth import curate as curation
-from synth import records
+from synth import records, shelf
 from synth.curate import Dataset, curate
-from synth.records import Author, Example, Rejection, make_item, settled_rows
+from synth.records import Author, Example, Rejection, make_item
+from synth.rows import failed_row, ledger_schema, settled_rows
 
 AUTHOR = Author("fewgen", "scripted", "abc")
 Settled = list[dict[str, Any]]
@@ -37,7 +40,7 @@ def settle(position: int, label: str, *texts: str | None) -> Settled:
 
 def store_of(folder: Path, parts: Sequence[Sequence[Settled]]) -> LocalStore:
     """A run folder whose ledger holds the items in these parts."""
-    store, schema = LocalStore(folder), records.ledger_schema(("text",))
+    store, schema = LocalStore(folder), ledger_schema(("text",))
     book = Ledger(store, acquire(store), schema)
     for items in parts:
         book.commit([pa.RecordBatch.from_pylist(rows, schema=schema) for rows in items])
@@ -66,18 +69,23 @@ TARGETS = {"a": 3, "b": 2}
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), parts=st.integers(1, 7), merged=st.booleans())
+@given(seed=st.integers(0, 2**32), parts=st.integers(1, 7), merged=st.booleans(), spilled=st.booleans())
 def test_the_same_items_give_the_same_bytes_in_any_order_and_parts_merged_or_not(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, parts: int, merged: bool
+    tmp_path_factory: pytest.TempPathFactory, seed: int, parts: int, merged: bool, spilled: bool
 ) -> None:
     random, items = Random(seed), list(NIGHT)
     random.shuffle(items)
-    plain = store_of(tmp_path_factory.mktemp("plain"), [NIGHT])
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curation, "SHARD_ROWS", 3)
+        patch.setattr(curation, "GROUP_ROWS", 2)
+        plain = store_of(tmp_path_factory.mktemp("plain"), [NIGHT])
+        made = curate(plain, ("text",), TARGETS)
         patch.setattr(ledger, "COMPACT_PARTS", 2 if merged else 64)
+        patch.setattr(shelf, "WAITING_BYTES", 0 if spilled else 10**6)
         shuffled = store_of(tmp_path_factory.mktemp("shuffled"), [items[n::parts] for n in range(parts)])
-    assert curate(shuffled, ("text",), TARGETS) == curate(plain, ("text",), TARGETS)
+        assert curate(shuffled, ("text",), TARGETS) == made
     assert data(shuffled) == data(plain)
+    assert list(data(plain)) == ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
 
 
 def test_rows_stand_in_plan_order_without_duplicates_up_to_each_target(tmp_path: Path) -> None:
@@ -115,6 +123,21 @@ def test_a_row_of_two_labels_makes_the_label_a_list_of_named_classes(tmp_path: P
     assert feature == {"feature": {"names": ["a", "b"], "_type": "ClassLabel"}, "_type": "List"}
 
 
+def test_of_an_item_in_two_parts_the_first_counts_even_where_it_failed(tmp_path: Path) -> None:
+    failed = failed_row(make_item("key", 0, 1, ("b",), draw=1, seed_id="s1"), "killed", AUTHOR)
+    failed["item_id"] = settle(1, "b", "X.")[0]["item_id"]
+    parts = [[settle(0, "a", "Kept."), [failed]], [settle(1, "b", "X."), settle(0, "a", "Again.", "More.")]]
+    store = store_of(tmp_path, [*parts, [settle(2, "b", "Y.")]])
+    assert curate(store, ("text",), TARGETS).per_label == {"a": 1, "b": 1}
+    assert table(store)["text"].to_pylist() == ["Kept.", "Y."]
+
+
+def test_targets_differ_and_a_label_with_none_stays_out(tmp_path: Path) -> None:
+    made = curate(store_of(tmp_path, [NIGHT]), ("text",), {"a": 1, "b": 0})
+    assert (made.rows, made.per_label, made.surplus) == (1, {"a": 1, "b": 0}, {"over_target": 7})
+    assert curate(store_of(tmp_path / "none", [NIGHT]), ("text",), {"a": 0, "b": 0}).rows == 0
+
+
 def test_files_of_an_earlier_dataset_are_gone_and_shards_hold_all_rows_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,11 +163,25 @@ def test_the_digest_follows_texts_ids_and_order(tmp_path: Path) -> None:
 
 def test_a_night_without_an_accepted_row_leaves_an_empty_dataset(tmp_path: Path) -> None:
     item: records.Item = make_item("key", 0, 1, ("b",))
-    store = store_of(tmp_path, [[settle(0, "a", None), [records.failed_row(item, "killed", AUTHOR)]]])
+    store = store_of(tmp_path, [[settle(0, "a", None), [failed_row(item, "killed", AUTHOR)]]])
     made = curate(store, ("text",), TARGETS)
     assert (made.rows, made.per_label, made.surplus, made.mean_words) == (0, {"a": 0, "b": 0}, {}, 0.0)
-    assert (table(store).num_rows, table(store).column_names) == (0, ["text", "label", "id"])
+    none = table(store).schema
+    curate(store_of(tmp_path / "full", [NIGHT]), ("text",), TARGETS)
+    assert none.equals(table(LocalStore(tmp_path / "full")).schema, check_metadata=True)
 
 
 def test_an_empty_dataset_of_two_fields_is_written_too(tmp_path: Path) -> None:
     assert curate(store_of(tmp_path, []), ("text", "title"), TARGETS).rows == 0
+
+
+def test_a_full_disk_under_the_temporary_files_is_told_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = store_of(tmp_path, [NIGHT])
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    with pytest.raises(StorageError, match=r"is full .*TMPDIR"):
+        curate(store, ("text",), TARGETS)

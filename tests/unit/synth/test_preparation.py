@@ -7,15 +7,19 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cluster.budget import Budget
 from cluster.errors import LeaseLost, RunError
 from cluster.lease import acquire
 from cluster.ledger import Ledger, read_ledger
-from cluster.pool import Outcome
+from cluster.spending import Spent
 from cluster.storage import LocalStore
-from synth.pipeline import ATTEMPTS, Committer
+from cluster.work import Outcome
+from synth.committer import Committer
+from synth.past import read_past
 from synth.preparation import MANIFEST, CallSource, commit_sources, read_sources
-from synth.records import Author, Call, Reply, Sampling, ledger_schema, prepared_row
-from synth.synthesis import read_past
+from synth.records import Author, Call, Reply, Sampling
+from synth.rows import ledger_schema, prepared_row
+from synth.suspects import ATTEMPTS, DEATHS
 
 AUTHOR = Author("targen", "scripted", "abc")
 SCHEMA = ledger_schema(("text",))
@@ -37,6 +41,7 @@ class Run:
         self.store = LocalStore(folder)
         self.lease = acquire(self.store)
         self.committer = Committer(Ledger(self.store, self.lease, SCHEMA))
+        self.budget = Budget(self.store, (), (), Spent())
         self.asked: list[Call] = []
 
     def prepare(self, prepare: Prepare, answers: int | None = None) -> list[Reply] | None:
@@ -44,13 +49,13 @@ class Run:
         return asyncio.run(self._prepare(prepare, answers))
 
     async def _prepare(self, prepare: Prepare, answers: int | None) -> list[Reply] | None:
-        source = CallSource("key", self.committer, read_past(self.store).prepared)
+        source = CallSource("key", self.committer, read_past(self.store, ("a",)).prepared, self.budget)
         preparing = asyncio.ensure_future(prepare(source))
         for _ in range(2):
             await asyncio.sleep(0)
-        self.asked = source.next_lot(100, ())
+        self.asked = source.next_lot("r", 100, ())
         for call in self.asked[:answers]:
-            source.settle(answer(call))
+            source.settle("r", answer(call))
         await self.committer.flush()
         if answers is None:
             return await preparing
@@ -67,8 +72,8 @@ def run(tmp_path: Path) -> Run:
 def test_calls_are_answered_each_with_its_own_reply_and_kept_in_the_ledger(run: Run) -> None:
     replies = run.prepare(three)
     assert replies == [Reply(f"Re: {prompt}", "stop", 4, 2) for prompt in ("topics", "places", "topics")]
-    past = read_past(run.store)
-    assert ([past.prepared[call.id] for call in run.asked], past.settled) == (replies, {})
+    past = read_past(run.store, ("a",))
+    assert ([past.prepared[call.id] for call in run.asked], len(past.settled)) == (replies, 0)
 
 
 def test_the_same_request_asked_twice_is_two_draws_with_ids_that_stay(run: Run, tmp_path: Path) -> None:
@@ -89,19 +94,22 @@ def test_what_was_answered_before_a_crash_is_not_asked_again(run: Run) -> None:
 
 
 @pytest.mark.parametrize("way", ["raised", "lost"])
-def test_a_call_that_fails_twice_ends_preparing_with_the_reason(run: Run, way: str) -> None:
+def test_a_call_that_cannot_be_answered_ends_preparing_with_the_reason(run: Run, way: str) -> None:
     def strike(source: CallSource, call: Call) -> None:
         outcome = Outcome(errors=((call.id, "no memory"),))
-        source.lost([call], "no memory") if way == "lost" else source.settle(outcome)
+        if way == "lost":
+            source.lost("r", [call], "no memory", innocent=False)
+        else:
+            source.settle("r", outcome)
 
     async def prepare() -> None:
-        source = CallSource("key", run.committer, {})
+        source = CallSource("key", run.committer, {}, run.budget)
         preparing = asyncio.ensure_future(source.generate("topics", Sampling()))
         await source.called.wait()
-        for _ in range(ATTEMPTS):
-            (call,) = source.next_lot(9, ())
+        for _ in range(ATTEMPTS if way == "raised" else DEATHS + 1):
+            (call,) = source.next_lot("r", 9, ())
             strike(source, call)
-        assert source.next_lot(9, ()) == []
+        assert source.next_lot("r", 9, ()) == []
         await preparing
 
     with pytest.raises(RunError, match=r"prepare: a teacher call failed: .*no memory"):
@@ -110,12 +118,12 @@ def test_a_call_that_fails_twice_ends_preparing_with_the_reason(run: Run, way: s
 
 def test_a_source_of_calls_is_done_when_it_is_told_so_and_gives_lots_of_the_size_asked(run: Run) -> None:
     async def prepare() -> None:
-        source = CallSource("key", run.committer, {})
+        source = CallSource("key", run.committer, {}, run.budget)
         preparing = asyncio.ensure_future(three(source))
         await source.called.wait()
-        lots = [source.next_lot(2, ()), source.next_lot(2, ())]
+        lots = [source.next_lot("r", 2, ()), source.next_lot("r", 2, ())]
         assert [[call.prompt for call in lot] for lot in lots] == [["topics", "places"], ["topics"]]
-        source.settle(answer(*lots[0], *lots[1]))
+        source.settle("r", answer(*lots[0], *lots[1]))
         await preparing
         assert not source.done()
         source.finish()

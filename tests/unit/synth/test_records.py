@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synth import records
-from synth.records import Example, Rejection, make_item, prompt_hash, settled_rows, text_hash
+from synth.records import Example, Rejection, make_item, prompt_hash
+from synth.rows import failed_row, ledger_schema, prepared_row, settled_rows, text_hash
 from synth.task import TaskSettings
 
 AUTHOR = records.Author("fewgen", "scripted", "abc")
@@ -36,7 +37,7 @@ def item(position: int = 4, **changes: Any) -> records.Item:
 
 def written(rows: Sequence[dict[str, Any]], fields: Sequence[str] = ("text",)) -> list[dict[str, Any]]:
     """Rows put into Parquet with the ledger's schema, and read back."""
-    batch = pa.RecordBatch.from_pylist(list(rows), schema=records.ledger_schema(fields))
+    batch = pa.RecordBatch.from_pylist(list(rows), schema=ledger_schema(fields))
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_batches([batch]), sink)
     back: list[dict[str, Any]] = pq.read_table(io.BytesIO(sink.getvalue())).to_pylist()
@@ -47,6 +48,9 @@ def test_ids_and_hashes_are_what_they_always_were() -> None:
     # Ledgers hold these: a version that changes one makes every run it resumes start over, and pay again.
     assert item().id == "55155973d93cc0b1b13df8ba67ccc940"
     assert make_item("key", 0, 0, ("sport",)).id == "646f1e36ef9196120e11bd178ff743ad"
+    assert make_item("key", 0, 7, ("sport", "trade"), attributes={"ü": "é", "a": '"\\'}).id == (
+        "1ad9c46140ac27c28f75a115a4efb3c0"
+    )
     assert prompt_hash("Write.") == "9d7ee80e9e024ae9c940a96e9d864105"
     assert prompt_hash((records.Message("user", "Write."),)) == "ebc9c464337e7e3b832d64467c3bd6d7"
     assert text_hash("A  Headline\n") == text_hash("a headline") == -6241320796059479793
@@ -111,9 +115,7 @@ def test_an_example_of_two_fields_and_two_labels_fills_two_columns_and_one_list(
 
 def test_one_row_settles_an_item_or_a_call_that_failed() -> None:
     call = records.Call("c1", "Write.", records.Sampling())
-    ours, call_row = written(
-        [records.failed_row(item(), "it raised", AUTHOR), records.failed_row(call, "it raised", AUTHOR)]
-    )
+    ours, call_row = written([failed_row(item(), "it raised", AUTHOR), failed_row(call, "it raised", AUTHOR)])
     assert [ours[name] for name in ("status", "reason", "labels", "text")] == [
         "failed",
         "it raised",
@@ -126,7 +128,7 @@ def test_one_row_settles_an_item_or_a_call_that_failed() -> None:
 def test_the_reply_to_a_call_comes_back_from_its_row() -> None:
     (row,) = written(
         [
-            records.prepared_row(
+            prepared_row(
                 records.Call("c1", "Write.", records.Sampling()), records.Reply("Rain.", "stop", 5, 1), AUTHOR
             )
         ]

@@ -121,6 +121,32 @@ def test_seconds_pass_before_a_reply_without_blocking_other_calls() -> None:
     assert 0.1 <= time.monotonic() - start < 1
 
 
+async def test_beyond_its_seats_requests_wait_their_turn_and_the_engine_says_so() -> None:
+    engine = ScriptedEngine(ScriptedSettings(seconds=0.1, seats=4))
+    start = time.monotonic()
+    calls = [asyncio.ensure_future(engine.generate(PROMPT, Sampling(), seed)) for seed in range(10)]
+    await asyncio.sleep(0.05)
+    assert engine.busy() == (4, 6)
+    await asyncio.gather(*calls)
+    assert 0.3 <= time.monotonic() - start < 1
+    assert engine.busy() == (0, 0)
+
+
+def test_an_engine_says_what_it_can_hold_and_counts_prompts_exactly() -> None:
+    engine = ScriptedEngine(ScriptedSettings(seats=10))
+    assert (engine.capacity().in_flight, engine.capacity().seats) == (15, 10)
+    assert ScriptedEngine(ScriptedSettings()).capacity().seats == 64
+    assert engine.prompt_tokens(PROMPT) == ask(ScriptedSettings()).prompt_tokens
+    assert (ScriptedSettings(needs_gpus=0.5).gpus(), ScriptedSettings().gpus()) == (0.5, 0)
+
+
+def test_an_instant_reply_costs_next_to_nothing() -> None:
+    began = time.process_time()
+    ask_often(ScriptedSettings(), range(5000))
+    # 15 µs on an ordinary core, and as much again for the task of each call; far below the pool's own cost.
+    assert (time.process_time() - began) / 5000 < 200e-6
+
+
 def test_what_shapes_replies_is_the_revision_and_what_shapes_time_is_not() -> None:
     first = ScriptedSettings().check()
     assert ScriptedEngine(ScriptedSettings()).revision == first

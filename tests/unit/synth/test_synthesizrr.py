@@ -4,6 +4,9 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import groupby
+from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,7 +79,14 @@ def sources(method: SynthesizRR, hits: Hits = HITS, text: Any = text_of, **tools
 
 
 def plan(method: SynthesizRR, hits: Hits = HITS, round: int = 0) -> list[Item]:
-    return list(method.plan(sources(method, hits), round, {}))
+    return built(method, sources(method, hits), round)
+
+
+def built(method: SynthesizRR, found: Sources, round: int = 0) -> list[Item]:
+    slots = list(method.plan(found, round, {}))
+    items = [slot.build() for slot in slots]
+    assert [(item.position, item.labels) for item in items] == [slot[:2] for slot in slots]
+    return items
 
 
 def pairs(items: Sequence[Item]) -> Counter[tuple[str | None, str]]:
@@ -91,14 +101,16 @@ FOUND = st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1)), max_size=7, uniq
     found=st.lists(FOUND, min_size=8, max_size=8),
     variant=st.sampled_from(["retricl", "non_retricl", "zero_shot"]),
     draws=st.integers(1, 3),
+    reuse=st.integers(1, 4),
 )
 def test_any_plan_is_pure_within_ranks_and_band_and_as_long_as_its_capacity(
-    found: list[list[tuple[int, float]]], variant: str, draws: int
+    found: list[list[tuple[int, float]]], variant: str, draws: int, reuse: int
 ) -> None:
     hits = dict(zip((seed.text for seed in SEEDS), found, strict=True))
-    method = build(variant=variant, draws=draws, similarity=(0.4, 0.9), last_rank=6)
+    given = {"variant": variant, "draws": draws, "shots": {"reuse": reuse}}
+    method = build(**given, similarity=(0.4, 0.9), last_rank=6)
     items = plan(method, hits)
-    assert items == plan(build(variant=variant, draws=draws, similarity=(0.4, 0.9), last_rank=6), hits)
+    assert items == plan(build(**given, similarity=(0.4, 0.9), last_rank=6), hits)
     first = 1 if variant == "non_retricl" else 3
     wanted = {
         (seed.id, f"d{number}")
@@ -133,6 +145,59 @@ def test_the_prompt_is_the_golden_one(variant: str, render: str) -> None:
     assert f"{prompt}\n" == golden.read_text(encoding="utf-8")
 
 
+PINS = {
+    "retricl": ({}, "387bf0d2677cb056", "97e4dec47c8fda4c", "afa07cb78cfd8d1e"),
+    "draws": ({"shots": 2, "draws": 3}, "0aff7afc6a8ef753", "09fcc4f9425e235e", "91cd492d0f9ff732"),
+    "gold": (
+        {"variant": "non_retricl", "shots": 2},
+        "9b1c3391074ba648", "9b1bb0d1e24f0a6e", "a22a88ceb3ac3093",
+    ),
+    "zero": ({"variant": "zero_shot"}, "e98adfda580178d8", "869d5146200a4e78", "465c336d74d7c8f2"),
+    "code": ({"preset": "published_code"}, "c85c001e05eeeb83", "50b2b04d5d3079ef", "51389a236adda079"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_the_plan_is_that_of_earlier_versions(name: str) -> None:
+    # Ledgers hold these ids: a version that changes one cannot go on with an earlier run.
+    settings, key, first, every = PINS[name]
+    method = build(**settings)
+    items = plan(method)
+    hashed = blake2b("".join(item.id for item in items).encode(), digest_size=8).hexdigest()
+    assert (method.plan_key[:16], items[0].id[:16], hashed) == (key, first, every)
+
+
+@pytest.mark.parametrize("variant", ["retricl", "non_retricl"])
+def test_items_in_a_row_share_shots_that_give_none_of_them_away(variant: str) -> None:
+    hits = {
+        seed.text: [(30 + place * 9 + rank, 0.5) for rank in range(9)] for place, seed in enumerate(SEEDS)
+    }
+    once = plan(build(variant=variant, last_rank=9), hits)
+    items = plan(build(variant=variant, shots={"count": 2, "reuse": 3}, last_rank=9, draws=2), hits)
+    assert pairs(items) == dict.fromkeys(pairs(once), 2)
+    groups = [list(group) for _, group in groupby(items, lambda item: (item.labels, item.draw, item.shots))]
+    assert len(groups) < len(items) / 2
+    for group in groups:
+        assert all(len(item.shots) == 2 for item in group)
+        shown = {shot.id for shot in group[0].shots}
+        assert not shown & {item.seed_id for item in group}
+        assert not {name.split("/")[-1] for name in shown} & {item.documents[0].id for item in group}
+    # Each label's inputs make as few groups as they can.
+    inputs = len(once) // 2
+    assert len(groups) == 2 * 2 * ceil(inputs / 3)
+
+
+def test_shared_shots_leave_out_what_any_item_of_the_group_is_written_from() -> None:
+    # Two seeds, each of whose inputs is the other's shot: alone an item has a shot, together they have none.
+    task = Task(TASK.settings, (SEEDS[2], SEEDS[3], SEEDS[4]))
+    hits: Hits = {SEEDS[2].text: [(8, 0.5), (9, 0.5)], SEEDS[3].text: [(9, 0.5), (8, 0.5)], SEEDS[4].text: []}
+    alone, together = (
+        plan(build(task, shot_ranks=1, shots={"count": 2, "reuse": reuse}), hits) for reuse in (1, 2)
+    )
+    assert [len(item.shots) for item in alone] == [1, 1]
+    assert [len(item.shots) for item in together] == [0, 0]
+
+
 def test_labels_take_turns_over_pools_shuffled_by_a_fixed_seed() -> None:
     items = plan(build(variant="zero_shot"))
     assert [item.labels[0] for item in items[:4]] == ["sport", "trade", "sport", "trade"]
@@ -163,7 +228,7 @@ def test_shots_of_retricl_are_the_first_ranks_within_their_own_band() -> None:
 def test_the_band_of_the_encoder_holds_until_a_recipe_sets_one(band: tuple[float, float] | None) -> None:
     method = build(variant="zero_shot", shot_ranks=0, similarity=band)
     low, high = band or (0.5, 0.7)
-    planned = pairs(list(method.plan(sources(method, band=(0.5, 0.7)), 0, {})))
+    planned = pairs(built(method, sources(method, band=(0.5, 0.7))))
     scores = {(seed.id, f"d{n}"): s for seed in SEEDS for n, s in HITS[seed.text] if text_of(n) != seed.text}
     assert set(planned) == {pair for pair, score in scores.items() if low <= score <= high}
 

@@ -77,6 +77,23 @@ def test_a_prompt_too_long_for_the_room_loses_its_start(tokenizer: TeacherTokeni
     assert words_of(tokenizer, tokenizer.encode(chat([("rain", "snow")], "sun"), 4)) == ": sun assistant :"
 
 
+def test_a_prompt_that_is_counted_and_then_sent_is_tokenized_once(
+    tokenizer: TeacherTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, seen = tokenizer.inner, list[str]()
+
+    def counted(text: str, **more: object) -> object:
+        seen.append(text)
+        return inner(text, **more)
+
+    monkeypatch.setattr(tokenizer, "inner", counted)
+    assert len(tokenizer.ids("sun sun wind")) == 4
+    first = tokenizer.encode("sun sun wind", 99)
+    first.clear()
+    assert len(tokenizer.encode("sun sun wind", 2)) == 2
+    assert seen == ["sun sun wind"]
+
+
 @pytest.mark.parametrize("room", [0, -3])
 def test_no_room_for_a_prompt_is_an_error_that_names_the_setting(
     tokenizer: TeacherTokenizer, room: int

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import cast
@@ -9,15 +10,21 @@ from typing import cast
 import pyarrow as pa
 import pytest
 
+from cluster.budget import Budget, Spent
 from cluster.errors import LeaseLost, RunError, StorageError
 from cluster.lease import acquire
 from cluster.ledger import Ledger, read_ledger
-from cluster.pool import Outcome, Pool, Source
+from cluster.pool import Pool
 from cluster.storage import LocalStore
-from synth import pipeline
-from synth.pipeline import Committer, ItemSource, Tally, work
+from cluster.work import Outcome, Source
+from synth import committer
+from synth.committer import Committer
+from synth.method import Slot
+from synth.past import read_past
+from synth.pipeline import ItemSource, work
 from synth.planner import Planner
-from synth.records import Author, Example, Item, ledger_schema, make_item, settled_rows
+from synth.records import Author, Example, Item, make_item
+from synth.rows import ledger_schema, settled_rows
 
 AUTHOR = Author("fewgen", "scripted", "abc")
 SCHEMA = ledger_schema(("text",))
@@ -40,10 +47,10 @@ class SmallPool:
             self.one(source)
 
     def one(self, source: Source) -> None:
-        (item,) = source.next_lot(1, ())
+        (item,) = source.next_lot("r", 1, ())
         assert isinstance(item, Item)
         rows = settled_rows(item, [Example({"text": f"Text {item.position}."}, "a")], [], AUTHOR, "text")
-        source.settle(Outcome(pa.RecordBatch.from_pylist(rows, schema=SCHEMA), (item.id,)))
+        source.settle("r", Outcome(pa.RecordBatch.from_pylist(rows, schema=SCHEMA), (item.id,)))
 
 
 class Run:
@@ -53,8 +60,9 @@ class Run:
         self.store = LocalStore(folder)
         self.lease = acquire(self.store)
         self.committer = Committer(Ledger(self.store, self.lease, SCHEMA))
-        plan = (make_item("key", 0, n, ("a",), draw=n) for n in count())
-        self.source = ItemSource(Planner(plan, {"a": 9}, {}, 10.0), self.committer, Tally(), AUTHOR)
+        plan = (Slot(n, ("a",), partial(make_item, "key", 0, n, ("a",), draw=n)) for n in count())
+        planner = Planner(plan, {"a": 9}, read_past(self.store, ("a",)).settled, 10.0)
+        self.source = ItemSource(planner, self.committer, AUTHOR, Budget(self.store, (), (), Spent()))
         self.ticks = 0
 
     def tick(self) -> None:
@@ -70,7 +78,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(pipeline, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(committer, "TICK_SECONDS", 0.01)
     return Run(tmp_path)
 
 
@@ -84,8 +92,8 @@ async def test_what_is_finished_is_committed_when_the_pool_fails(run: Run) -> No
 async def test_rows_are_committed_while_the_pool_works(
     run: Run, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 1e6)
-    monkeypatch.setattr(pipeline, limit, 0.05 if limit == "FLUSH_SECONDS" else 1)
+    monkeypatch.setattr(committer, "FLUSH_SECONDS", 1e6)
+    monkeypatch.setattr(committer, limit, 0.05 if limit == "FLUSH_SECONDS" else 1)
     working = asyncio.ensure_future(run.work())
     async with asyncio.timeout(5):
         while not run.rows():
@@ -99,7 +107,7 @@ async def test_rows_are_committed_while_the_pool_works(
 async def test_a_store_that_another_driver_took_ends_the_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(committer, "FLUSH_SECONDS", 0.05)
     run.store.write("lease/epoch-000002.json", b'{"host": "elsewhere", "pid": 1}')
     run.lease.ttl = 0
     with pytest.raises(LeaseLost, match="elsewhere"):
@@ -122,7 +130,7 @@ async def test_the_last_rows_are_committed_beside_no_compaction_that_still_goes_
 
     most: list[int] = []
     monkeypatch.setattr(Ledger, "compact", slow)
-    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(committer, "FLUSH_SECONDS", 0.0)
     pool.last = True
     await asyncio.wait_for(work(cast(Pool, pool), run.source, run.committer, run.tick), 10)
     assert (run.rows(), most) == (2, [0, 0])
@@ -140,6 +148,6 @@ async def test_a_flush_that_fails_as_the_pool_ends_is_not_passed_over(
         raise StorageError("no answer")
 
     monkeypatch.setattr(run.store, "create", fail_once)
-    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(committer, "FLUSH_SECONDS", 0.0)
     with pytest.raises(StorageError, match="no answer"):
         await asyncio.wait_for(work(cast(Pool, pool), run.source, run.committer, run.tick), 10)
