@@ -1,6 +1,6 @@
 """The driver's own share: rows a second, memory a row, and how fast a large run is taken up again.
 
-python -m benchmarks.control_plane [--rows 100000] [--settled 1000000] [--parts 5000] [--json FILE]
+python -m benchmarks.control_plane [--rows 300000] [--settled 1000000] [--parts 5000] [--json FILE]
 
   rate     planner, pool, replica, ledger and curation with an instant scripted teacher, on two CPUs; from
            10,000 rows on, so that starting and loading are apart
@@ -69,7 +69,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--settled", type=int, default=1_000_000)
     parser.add_argument("--parts", type=int, default=5_000)
     parser.add_argument("--json", type=Path)

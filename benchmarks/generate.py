@@ -1,6 +1,6 @@
 """Tokens a second of a Nightshift run, beside vLLM's LLM.chat and batched generation with transformers.
 
-python -m benchmarks.generate [--items 512] [--layers 6] [--rounds 3] [--json FILE]
+python -m benchmarks.generate [--items 512] [--layers 4] [--rounds 3] [--json FILE]
 
 The same prompts, engine settings and reply lengths (8 to 256 tokens, spread over their logarithm, one limit
 per call) in chains of one call and of four. Every arm runs in a process of its own, arms alternated:
@@ -89,14 +89,14 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default=SMOLLM)
-    parser.add_argument("--layers", type=int, default=6, help="first layers kept of the model; 0: all")
+    parser.add_argument("--layers", type=int, default=4, help="first layers kept of the model; 0: all")
     parser.add_argument("--items", type=int, default=512)
     parser.add_argument("--chains", nargs="+", type=int, choices=CHAINS, default=list(CHAINS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seats", type=int, help="max_num_seqs; by default as the teacher chooses")
     parser.add_argument("--batched-tokens", type=int, help="max_num_batched_tokens; likewise")
     parser.add_argument("--max-model-len", type=int, default=2048)
-    parser.add_argument("--transformers-items", type=int, default=64)
+    parser.add_argument("--transformers-items", type=int, default=48)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     return parser.parse_args()

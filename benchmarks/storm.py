@@ -17,7 +17,7 @@ from benchmarks.claims import Claim, write_claims
 from tests.chaos.rehearsal import Rehearsal, rehearse
 from tests.chaos.runs import LABELS
 
-IN_FLIGHT = 16
+IN_FLIGHT = 32
 REPLY_SECONDS = 0.3
 
 

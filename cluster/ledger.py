@@ -15,6 +15,8 @@ from cluster.lease import Lease, valid_parts
 from cluster.storage import Store
 
 COMPACT_PARTS = 64
+COMPACT_ROWS = 100_000
+"""A merged part has no more rows than this: it is read as a whole."""
 READERS = 8
 """Parts that are read at a time when only some columns are wanted; most of it is waiting for the store."""
 BATCH_ROWS = 8192
@@ -29,7 +31,8 @@ class Ledger:
         self.lease = lease
         self.schema = schema
         self._last = 0
-        self._compacted = 0
+        self._loose: deque[tuple[int, int]] = deque()
+        """Number and rows of the parts of this epoch that are not merged yet."""
 
     def commit(self, batches: Sequence[pa.RecordBatch]) -> str:
         """Write the rows as one part and return its key; LeaseLost when another driver owns the run.
@@ -42,22 +45,37 @@ class Ledger:
         key = f"ledger/part-{self.lease.epoch:06d}-{self._last:06d}.parquet"
         if not self.store.create(key, _encode(table)):
             raise LeaseLost(f"{self.store.url}/{key}: was written by another driver of the same epoch")
+        self._loose.append((self._last, table.num_rows))
         return key
 
     def compact(self) -> None:
-        """Merge the parts of this epoch, 64 at a time, once so many lie there unmerged."""
-        while self._last - self._compacted > COMPACT_PARTS:
+        """Merge parts of this epoch once 64 lie there unmerged: 64 at a time, or 100,000 rows of them."""
+        while len(self._loose) > COMPACT_PARTS:
             # Whoever takes the run over after this sees all these parts, merged or not; before it, none goes.
             self.lease.renew(force=True)
-            first, last = self._compacted + 1, self._compacted + COMPACT_PARTS
+            group = self._group()
+            if len(group) == 1:
+                continue
             stem = f"ledger/part-{self.lease.epoch:06d}-"
-            parts = [f"{stem}{number:06d}.parquet" for number in range(first, last + 1)]
+            parts = [f"{stem}{number:06d}.parquet" for number in group]
             merged = pa.concat_tables(_first_of_each([read_part(self.store, key)] for key in parts))
             # "+" sorts before ".", and readers leave out what a merged part covers: no row shows twice.
-            self.store.create(f"{stem}{first:06d}+{last:06d}.parquet", _encode(merged))
-            self._compacted = last
+            self.store.create(f"{stem}{group[0]:06d}+{group[-1]:06d}.parquet", _encode(merged))
             for key in parts:
                 self.store.delete(key)
+
+    def _group(self) -> list[int]:
+        """Take from the loose parts, the oldest first, those to merge into one; a large one stays alone."""
+        group: list[int] = []
+        rows = 0
+        while self._loose and len(group) < COMPACT_PARTS:
+            number, size = self._loose[0]
+            if group and rows + size > COMPACT_ROWS:
+                break
+            self._loose.popleft()
+            group.append(number)
+            rows += size
+        return group
 
 
 def read_part(store: Store, key: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -23,6 +23,8 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; SettingsError names the file, line and remedy."""
@@ -148,7 +150,7 @@ def _models(cls: type[Settings]) -> Iterator[type[Settings]]:
 
 def digest(value: Any) -> str:
     """Hash any JSON-like value to 32 hexadecimal characters, independent of key order."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = _CANONICAL.encode(value)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

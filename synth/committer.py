@@ -38,6 +38,8 @@ class Committer:
         if batches:
             await asyncio.to_thread(self._ledger.commit, batches)
             await asyncio.to_thread(self._ledger.compact)
+            # What encoding a part took would otherwise stay with the process.
+            pa.default_memory_pool().release_unused()
         else:
             await asyncio.to_thread(self._ledger.lease.renew)
 

@@ -99,7 +99,7 @@ class Feed(ABC, Generic[W]):
         return self.stopped is not None or self.complete()
 
     def close_in(self, seconds: float, limit: str) -> None:
-        """Hear how long a limit leaves: nothing is begun that would not end in time, nothing goes on after."""
+        """Hear how long a limit leaves: nothing is begun that would not end in time."""
         if seconds <= 0:
             self.stopped = self.stopped or limit
         elif seconds < self.seconds:

@@ -44,7 +44,4 @@ class Quota:
 
     def filled(self, labels: Sequence[str]) -> bool:
         """Say whether all of some labels are full."""
-        for label in labels:
-            if self.kept[label] < self.targets[label]:
-                return False
-        return True
+        return all(self.kept[label] >= self.targets[label] for label in labels)

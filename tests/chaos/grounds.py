@@ -25,7 +25,7 @@ ENVIRONMENT = {
     # Results of a kilobyte lie in the store of the node that made them, as large ones do on any cluster, and
     # take a while to travel: so they are there to be lost with their node.
     "RAY_max_direct_call_object_size": "1000",
-    "RAY_testing_asio_delay_us": "ObjectManagerService.grpc_server.Pull=150000:300000",
+    "RAY_testing_asio_delay_us": "ObjectManagerService.grpc_server.Pull=300000:500000",
 }
 """What the cluster and its drivers read when they start."""
 LOADING_SECONDS = 5.0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster import ledger as ledger_module
 from cluster.errors import LeaseLost
 from cluster.lease import Lease, acquire
-from cluster.ledger import Ledger, part_count, read_ledger
+from cluster.ledger import Ledger, part_count, read_ledger, read_part
 from cluster.storage import LocalStore
 
 SCHEMA = pa.schema([("item_id", pa.string()), ("part", pa.int64())])
@@ -98,6 +98,21 @@ def test_merging_keeps_every_row_in_its_place_in_fewer_files(parts: int) -> None
         assert part_count(store) == len(store.list("ledger")) == parts - merges * (MERGED - 1)
         commit(ledger, parts, ["later"])
         assert found(store) == [*before, ("later", parts)]
+
+
+def test_a_merged_part_stays_small_enough_to_be_read_and_a_large_one_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "COMPACT_ROWS", 5)
+    store = LocalStore(tmp_path)
+    ledger = Ledger(store, acquire(store), SCHEMA)
+    for number, rows in enumerate([2, 2, 2, 9, 1, 1, 1, 1, 1]):
+        commit(ledger, number, [f"{number}-{row}" for row in range(rows)])
+    before = found(store)
+    ledger.compact()
+    assert found(store) == before
+    sizes = [read_part(store, key).num_rows for key in store.list("ledger")]
+    assert max(size for size in sizes if size != 9) <= 5 and len(sizes) < 9 and 9 in sizes
 
 
 # Eight parts are merged twice, and each time one part is made and three are deleted.

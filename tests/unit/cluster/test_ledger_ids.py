@@ -45,6 +45,11 @@ def test_strings_that_are_no_ids_are_told_apart_too(other: str) -> None:
     assert other.lower() == other or packed[1] != unpack(pack(pa.array([other.lower()]))[0])
 
 
+def test_an_id_in_capitals_is_another() -> None:
+    small, large = (pack(pa.array([name])) for name in ("ab" * 16, "AB" * 16))
+    assert unpack(small) == "ab" * 16 != unpack(large)
+
+
 def test_many_ids_take_sixteen_bytes_each() -> None:
     seen, random = SeenIds(), np.random.default_rng(0)
     ids = random.integers(0, 2**64 - 1, (200_000, 2), np.uint64)

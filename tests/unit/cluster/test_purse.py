@@ -168,7 +168,8 @@ async def _night(rng: random.Random, currencies: list[Currency]) -> None:
 def test_what_is_given_back_cannot_be_spent_any_more() -> None:
     purse = Purse((Currency("tokens", 1, 1),))
     purse.grant((100.0,))
-    assert (price := purse.take(30, 10)) is not None
+    price = purse.take(30, 10)
+    assert price is not None
     purse.settle(price, 30, 5)
     purse.give_back()
     assert (purse.take(1, 0), purse.used, purse.wanted) == (None, (35.0,), (0.0,))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import yaml
 
 from cluster.settings import validate
 from jobs.recipe import Recipe
-from synth.method import Feedback, Generate, Method, MethodSettings, Sources
+from synth.method import Feedback, Generate, Method, MethodSettings, Slot, Sources
 from synth.prompting import chat, read_reply
 from synth.records import Example, Item, Prompt, Rejection, Reply, Sampling, Shot, make_item
 from synth.task import Task, load_task
@@ -52,6 +53,8 @@ async def test_the_method_in_the_readme_works(tmp_path: Path) -> None:
         chat,
         read_reply,
         product,
+        partial,
+        Slot,
     )
     space: dict[str, Any] = {part.__name__: part for part in parts}
     space |= {"Sources": Sources, "Feedback": Feedback, "Generate": Generate, "Iterator": Iterator}
@@ -62,7 +65,7 @@ async def test_the_method_in_the_readme_works(tmp_path: Path) -> None:
         return Reply("They charged me two times.", "stop", 9, 6)
 
     method: Method = space["ParaphraseSettings"]().build(own_task(tmp_path))
-    items = list(method.plan({}, 0, {}))
+    items = [slot.build() for slot in method.plan({}, 0, {})]
     assert len({item.id for item in items}) == len(items) == 10
     assert await method.examples(items[0], generate) == [
         Example({"text": "They charged me two times."}, "billing")

@@ -107,7 +107,11 @@ def test_rounds_are_kept_apart(run: Run) -> None:
     assert (len(settled), facts(settled, 2)) == (3, [])
 
 
-def test_prepared_replies_come_back_and_count_as_tokens_but_not_as_items(run: Run) -> None:
+@pytest.mark.parametrize("batch", [1, 8192])
+def test_prepared_replies_come_back_and_count_as_tokens_but_not_as_items(
+    run: Run, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(ledger_module, "BATCH_ROWS", batch)
     calls = [Call(make_item("call", 0, n, (), draw=n).id, f"Topic {n}", Sampling()) for n in range(3)]
     replies = [Reply(f"Re {n}", "stop" if n else "length", 10 * n, n) for n in range(3)]
     rows = [prepared_row(call, reply, AUTHOR) for call, reply in zip(calls, replies, strict=True)]
