@@ -64,10 +64,18 @@ class Planner:
         return len(self._aloft)
 
     def catch_up(self) -> None:
-        """Take in, from the start of the plan, what an earlier sitting settled."""
-        slot = self._next_planned()
-        if slot is not None:
+        """Take in, from the start of the plan, what an earlier sitting settled; gaps in it are drawn first."""
+        while (slot := self._next_planned()) is not None:
             self._deferred.append(slot)
+            if self._known is None:
+                return
+
+    def filled(self) -> dict[str, int]:
+        """Return how many rows each label has, those included that wait for an item before them."""
+        return {
+            label: min(demand.target, self.quota.kept[label] + demand.waiting)
+            for label, demand in self._demands.items()
+        }
 
     def next_item(self) -> Item | None:
         """Return the next item to work, or None while nothing more is needed."""

@@ -80,7 +80,6 @@ class Ticker:
         self._pool = pool
         self._watch = watch
         self._began: float | None = None
-        self._at_start = sum(source.planner.quota.kept.values())
         self.occupancy = Occupancy()
 
     def tick(self) -> None:
@@ -89,19 +88,20 @@ class Ticker:
         self.occupancy.look(self._source.vitals, self._pool.loaded)
         if self._pool.alive and self._began is None:
             self._began = time.monotonic()
-        quota, tally = self._source.planner.quota, self._source.tally
-        rows, wanted = sum(quota.kept.values()), sum(quota.targets.values())
+        planner, tally = self._source.planner, self._source.tally
+        targets, filled = planner.quota.targets, planner.filled()
+        rows, wanted = sum(filled.values()), sum(targets.values())
         seconds = max(1e-6, time.monotonic() - (self._began or time.monotonic()))
-        speed = (rows - self._at_start) / seconds
+        speed = tally.rows["accepted"] / seconds
         left = (wanted - rows) / speed if speed > 0 else None
-        last = min(quota.kept, key=lambda label: quota.kept[label] / max(1, quota.targets[label]))
+        last = min(filled, key=lambda label: filled[label] / max(1, targets[label]))
         self._progress.live(
             "synthesis",
             f"Rows {rows}/{wanted} | {speed:.2f} rows/s | {tally.reply_tokens / seconds:.0f} tok/s | "
             f"rejected {tally.rows['rejected']} failed {tally.rows['failed']} | "
             f"replicas {self._pool.alive}{_running(self._source.vitals, self._pool.loaded)} | "
-            f"ETA {_clock(left)} | {last} {quota.kept[last]}/{quota.targets[last]}",
-            kept=dict(quota.kept),
+            f"ETA {_clock(left)} | {last} {filled[last]}/{targets[last]}",
+            kept=filled,
             rows=dict(tally.rows),
             reply_tokens=tally.reply_tokens,
             replicas=self._pool.alive,

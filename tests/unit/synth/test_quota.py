@@ -135,7 +135,8 @@ def test_what_an_earlier_sitting_settled_is_recognised_and_not_drawn() -> None:
     settled = settled_of([(plan[3], [row(3)]), (plan[0], [row(0)]), (plan[1], [])])
     planner = Planner(slots_of(plan), {"a": 3}, settled, 10.0)
     planner.catch_up()
-    assert [planner.quota.kept["a"], planner.recognised, planner.drawn] == [1, 2, 0]
+    assert [planner.quota.kept["a"], planner.recognised, planner.drawn] == [1, 3, 0]
+    assert planner.filled() == {"a": 2}
     assert drawn(planner, 1) == [plan[2]]
     planner.settle(plan[2].id, [row(2)])
     assert (planner.next_item(), planner.done(), planner.recognised) == (None, True, 3)
