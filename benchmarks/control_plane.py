@@ -96,8 +96,8 @@ def task() -> Task:
 
 
 def assignment() -> Assignment:
-    """Return FewGen without shots for the instant teacher; one replica, on the core the driver leaves."""
-    teacher = ScriptedSettings(replicas=1, num_cpus=1, words=24)
+    """Return FewGen without shots for the instant teacher; one replica works while the other is served."""
+    teacher = ScriptedSettings(replicas=2, num_cpus=0.5, words=24)
     return Assignment(task(), FewGenSettings(name="fewgen"), teacher, teacher.check())
 
 

@@ -15,7 +15,7 @@ from cluster.lease import Lease, valid_parts
 from cluster.storage import Store
 
 COMPACT_PARTS = 64
-COMPACT_ROWS = 100_000
+COMPACT_ROWS = 20_000
 """A merged part has no more rows than this: it is read as a whole."""
 READERS = 8
 """Parts that are read at a time when only some columns are wanted; most of it is waiting for the store."""
@@ -49,7 +49,7 @@ class Ledger:
         return key
 
     def compact(self) -> None:
-        """Merge parts of this epoch once 64 lie there unmerged: 64 at a time, or 100,000 rows of them."""
+        """Merge parts of this epoch once 64 lie there unmerged: 64 at a time, or 20,000 rows of them."""
         while len(self._loose) > COMPACT_PARTS:
             # Whoever takes the run over after this sees all these parts, merged or not; before it, none goes.
             self.lease.renew(force=True)

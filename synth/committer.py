@@ -10,7 +10,7 @@ import pyarrow as pa
 from cluster.ledger import Ledger
 
 FLUSH_SECONDS = 3.0
-FLUSH_ROWS = 20_000
+FLUSH_ROWS = 5_000
 TICK_SECONDS = 0.2
 
 

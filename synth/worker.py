@@ -19,7 +19,10 @@ from synth.teacher import TeacherSettings
 
 BEAT_SECONDS = 1.0
 LINGER_SECONDS = 0.02
-"""After the first finished item an exchange waits so long for others, to save round trips."""
+"""After the first finished item an exchange waits at most so long for others, to save round trips."""
+GLANCE_SECONDS = 0.004
+ENOUGH = 16
+"""Finished items that are worth a round trip without waiting for more."""
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +128,10 @@ class Worker:
                 await self._news.wait()
         except TimeoutError:
             return
-        await asyncio.sleep(LINGER_SECONDS)
+        for _ in range(round(LINGER_SECONDS / GLANCE_SECONDS)):
+            if not self._tasks or len(self._made) >= ENOUGH:
+                return
+            await asyncio.sleep(GLANCE_SECONDS)
 
     async def _work(self, item: Item | Call) -> None:
         clock = ItemClock(self._assignment.teacher.item_timeout)

@@ -30,6 +30,7 @@ ENVIRONMENT = {
 """What the cluster and its drivers read when they start."""
 LOADING_SECONDS = 5.0
 """A replica that is younger than this may still be loading."""
+START_ATTEMPTS = 3
 STORE_BYTES = 80 * 2**20
 PREEMPTION = 2
 """DRAIN_NODE_REASON_PREEMPTION in Ray's protocol."""
@@ -53,16 +54,29 @@ class Grounds:
 
     def open(self) -> None:
         """Start the head and the workers; ENVIRONMENT has to be in this process's environment."""
+        for attempt in range(START_ATTEMPTS):
+            before = set(psutil.Process().children(recursive=True))
+            try:
+                self._cluster = self._head()
+                break
+            except Exception:  # Ray has no class of its own for a head that is too slow on a busy machine.
+                for process in set(psutil.Process().children(recursive=True)) - before:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                if attempt == START_ATTEMPTS - 1:
+                    raise
+        for _ in range(self.workers):
+            self.join()
+
+    def _head(self) -> Any:
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-        self._cluster = Cluster(
+        return Cluster(
             initialize_head=True,
             shutdown_at_exit=False,
             head_node_args=head | {"gcs_server_port": self.port},
         )
-        for _ in range(self.workers):
-            self.join()
 
     def close(self) -> None:
         """End every process of the cluster, the stopped ones too."""
