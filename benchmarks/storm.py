@@ -49,7 +49,9 @@ def _claims(found: Rehearsal) -> dict[str, Claim]:
     return {
         "faults injected": Claim(found.faults, 50),
         "faults of the rarest kind": Claim(min(found.log.struck.values()), 5),
-        "rows in the dataset": Claim(found.told["dataset"]["rows"], found.told["dataset"]["target"]),
+        "rows in the dataset": Claim(
+            found.told["dataset"]["rows"], sum(found.told["dataset"]["target"].values())
+        ),
         **{name: Claim(len(items), 0, "lower") for name, items in wrong.items()},
         "dataset is that of the calm run": Claim(float(verdict.same_dataset), 1),
     }

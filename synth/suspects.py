@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from cluster.work import Work
 
-ATTEMPTS = 2
+ATTEMPTS = 3
 """How often an item may raise, or give no reply while others get theirs, until it is set aside."""
 DEATHS = 2
 """After so many lost replicas an item is tried alone."""

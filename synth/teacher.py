@@ -66,7 +66,7 @@ class TeacherSettings(Settings):
     num_gpus: float | None = Field(None, ge=0)
     """GPUs a replica reserves; by default as many as its backend uses, and none where there are none."""
     item_timeout: float = Field(600, gt=0)
-    """Seconds after which an item is given up and tried once more elsewhere."""
+    """Seconds after which an item is given up and tried again, up to three times in all."""
     hang_timeout: float = Field(120, gt=0)
     """Seconds without a sign of life after which a replica is replaced."""
 

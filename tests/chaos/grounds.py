@@ -5,6 +5,7 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,17 +55,7 @@ class Grounds:
 
     def open(self) -> None:
         """Start the head and the workers; ENVIRONMENT has to be in this process's environment."""
-        for attempt in range(START_ATTEMPTS):
-            before = set(psutil.Process().children(recursive=True))
-            try:
-                self._cluster = self._head()
-                break
-            except Exception:  # Ray has no class of its own for a head that is too slow on a busy machine.
-                for process in set(psutil.Process().children(recursive=True)) - before:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.kill()
-                if attempt == START_ATTEMPTS - 1:
-                    raise
+        self._cluster = _patiently(self._head)
         for _ in range(self.workers):
             self.join()
 
@@ -72,11 +63,19 @@ class Grounds:
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-        return Cluster(
-            initialize_head=True,
-            shutdown_at_exit=False,
-            head_node_args=head | {"gcs_server_port": self.port},
-        )
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            return Cluster(
+                initialize_head=True,
+                shutdown_at_exit=False,
+                head_node_args=head | {"gcs_server_port": self.port},
+            )
+        except Exception:
+            # What did start would hold the port.
+            for process in set(psutil.Process().children(recursive=True)) - before:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            raise
 
     def close(self) -> None:
         """End every process of the cluster, the stopped ones too."""
@@ -93,7 +92,7 @@ class Grounds:
 
     def join(self) -> None:
         """Add a worker node."""
-        self._cluster.add_node(num_cpus=self.cpus, object_store_memory=STORE_BYTES)
+        _patiently(lambda: self._cluster.add_node(num_cpus=self.cpus, object_store_memory=STORE_BYTES))
 
     def steady(self) -> list[Any]:
         """Return the worker nodes that were not told to go, in the order of their ids."""
@@ -155,6 +154,15 @@ class Grounds:
                 self._stopped.append(victim)
             return True
         return False
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Start a node, more than once if need be: a raylet gives up when its agents need 15 seconds to start."""
+    for _ in range(START_ATTEMPTS - 1):
+        # Ray has no class of its own for a node that did not come up.
+        with contextlib.suppress(Exception):
+            return start()
+    return start()
 
 
 def _free_port() -> int:
