@@ -8,7 +8,7 @@ from cluster.replica import Replica
 from cluster.work import Fleet, Loaded
 
 START_ATTEMPTS = 3
-BARREN_LOSSES = 5
+BARREN_LOSSES = 8
 """How often in a row a place may lose its replica with nothing settled, until it is left empty."""
 PAUSE_SECONDS = 1.0
 LONGEST_PAUSE = 30.0

@@ -64,7 +64,7 @@ class Planner:
         return len(self._aloft)
 
     def catch_up(self) -> None:
-        """Take in, from the start of the plan, what an earlier sitting settled; gaps in it are drawn first."""
+        """Take in what earlier sittings settled, from the start of the plan; gaps in it are drawn first."""
         while (slot := self._next_planned()) is not None:
             self._deferred.append(slot)
             if self._known is None:

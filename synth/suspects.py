@@ -2,8 +2,9 @@
 
 When a replica dies, every item it held may be the cause. Each is tried once more, one suspect at a time to a
 replica, among items that nothing is held against. One that is aboard a second death is tried alone, on a
-replica that is emptied for it: only if that one dies too is the item set aside. So a poisonous item costs
-three replicas, and no innocent is lost however often replicas die of something else.
+replica that is emptied for it: only if that one dies too, and one more after it, is the item set aside. So a
+poisonous item costs four replicas, and an innocent one is lost only if twice, in the very moments of its
+trials, a replica dies of something else.
 """
 
 from collections import Counter, deque
@@ -16,6 +17,8 @@ ATTEMPTS = 3
 """How often an item may raise, or give no reply while others get theirs, until it is set aside."""
 DEATHS = 2
 """After so many lost replicas an item is tried alone."""
+TRIALS = 2
+"""So many replicas an item must lose alone to be set aside: one may die of something else just then."""
 
 W = TypeVar("W", bound=Work)
 
@@ -79,15 +82,15 @@ class Suspects(Generic[W]):
         return errors >= ATTEMPTS
 
     def died(self, work: W, innocent: bool) -> bool:
-        """Queue an item whose replica is gone; True when it died alone and is to be set aside."""
+        """Queue an item whose replica is gone; True when it died alone too often and is to be set aside."""
         alone = work.id == self._trial
         if alone:
             self._free()
-        if alone and not innocent:
-            self.settled(work.id)
-            return True
         # An innocent was not at fault this time; what was held against it before still is.
         deaths = self._deaths[work.id] + (not innocent)
+        if deaths >= DEATHS + TRIALS:
+            self.settled(work.id)
+            return True
         self._deaths[work.id] = deaths
         (self._alone if deaths >= DEATHS else self._suspects if deaths else self._again).append(work)
         return False

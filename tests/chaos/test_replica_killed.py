@@ -90,8 +90,8 @@ def test_poison_is_set_aside_and_no_innocent_with_it(
     }
     told = read_metrics(store)
     if "its replica" in reason or "sign of life" in reason:
-        # Aboard with others, then as a suspect, then alone.
-        assert told["synthesis"]["restarts"] >= 3 * len(failed)
+        # Aboard with others, then as a suspect, then twice alone.
+        assert told["synthesis"]["restarts"] >= 4 * len(failed)
     assert told["dataset"]["per_label"] == dict.fromkeys(("sports", "politics", "science"), 30)
 
 

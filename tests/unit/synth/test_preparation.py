@@ -19,7 +19,7 @@ from synth.past import read_past
 from synth.preparation import MANIFEST, CallSource, commit_sources, read_sources
 from synth.records import Author, Call, Reply, Sampling
 from synth.rows import ledger_schema, prepared_row
-from synth.suspects import ATTEMPTS, DEATHS
+from synth.suspects import ATTEMPTS, DEATHS, TRIALS
 
 AUTHOR = Author("targen", "scripted", "abc")
 SCHEMA = ledger_schema(("text",))
@@ -106,7 +106,7 @@ def test_a_call_that_cannot_be_answered_ends_preparing_with_the_reason(run: Run,
         source = CallSource("key", run.committer, {}, run.budget)
         preparing = asyncio.ensure_future(source.generate("topics", Sampling()))
         await source.called.wait()
-        for _ in range(ATTEMPTS if way == "raised" else DEATHS + 1):
+        for _ in range(ATTEMPTS if way == "raised" else DEATHS + TRIALS):
             (call,) = source.next_lot("r", 9, ())
             strike(source, call)
         assert source.next_lot("r", 9, ()) == []

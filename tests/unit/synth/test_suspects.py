@@ -48,8 +48,10 @@ def test_a_second_death_is_tried_alone_on_a_replica_that_is_emptied_first() -> N
     assert not suspects.closed("1", {"z"}) and suspects.next("1", {"z"}) is None, "the others go on"
     assert not suspects.closed("2", ()) and suspects.next("2", ()) == A
     assert suspects.closed("2", {"a"}), "nothing goes aboard with it"
+    assert not suspects.died(A, innocent=False), "it may have been something else"
+    assert suspects.closed("3", {"x"}) and suspects.next("3", ()) == A
     assert suspects.died(A, innocent=False) and len(suspects) == 0
-    assert not suspects.closed("2", ())
+    assert not suspects.closed("3", ())
 
 
 @pytest.mark.parametrize("end", ["settled", "raised", "node lost"])
