@@ -3,7 +3,7 @@
 nightshift synthesize recipe.yaml, or: ray job submit --working-dir . -- python -m jobs.synthesize recipe.yaml
 """
 
-import io
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -109,12 +109,15 @@ def _record(stage: Stage, order: Order, result: Result, dataset: Dataset, counts
 
 def _reuse(stage: Stage) -> dict[str, Any] | None:
     """Return how often each document serves in the dataset."""
-    columns = (
-        pq.read_table(io.BytesIO(stage.run.read(key)), columns=["document_ids"])["document_ids"]
-        for key in stage.run.list("data")
-    )
-    reuse = document_reuse(ids or () for column in columns for ids in column.to_pylist())
+    reuse = document_reuse(ids or () for ids in _document_ids(stage))
     return asdict(reuse) if reuse else None
+
+
+def _document_ids(stage: Stage) -> Iterator[list[str] | None]:
+    """Yield the document ids of every row, without reading the other columns."""
+    for key in stage.run.list("data"):
+        with stage.run.open(key) as file:
+            yield from pq.read_table(file, columns=["document_ids"])["document_ids"].to_pylist()
 
 
 main = job("synthesize", run)
