@@ -83,6 +83,8 @@ class Grounds:
         if self._cluster is not None:
             for node in self._cluster.list_all_nodes():
                 self._cluster.remove_node(node, allow_graceful=False)
+            # What still asks the cluster's head after it is gone ends this process a minute later.
+            self._cluster.global_state.disconnect()
             self._cluster = None
         for process in self._stopped:
             # A process object knows its process from a later one with the same number.

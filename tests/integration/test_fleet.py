@@ -51,6 +51,8 @@ def machines() -> Iterator[Machines]:
     finally:
         for node in machines.cluster.list_all_nodes():
             machines.cluster.remove_node(node, allow_graceful=False)
+        # What still asks the cluster's head after it is gone ends this process a minute later.
+        machines.cluster.global_state.disconnect()
 
 
 class Night:
