@@ -83,8 +83,6 @@ class Grounds:
         if self._cluster is not None:
             for node in self._cluster.list_all_nodes():
                 self._cluster.remove_node(node, allow_graceful=False)
-            # What still asks the cluster's head after it is gone ends this process a minute later.
-            self._cluster.global_state.disconnect()
             self._cluster = None
         for process in self._stopped:
             # A process object knows its process from a later one with the same number.
@@ -112,7 +110,7 @@ class Grounds:
 
     def tell_to_go(self, node: Any, seconds: float) -> bool:
         """Give a node notice, as a provider does that takes a spot machine back; False when it is refused."""
-        # As a node's own hook does. A client in this process would end it a minute after the cluster is gone.
+        # As a node's own hook does.
         command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--node-id", node.node_id]
         command += ["--address", self.address, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
         command += ["--reason-message", "taken back", "--deadline-remaining-seconds", str(round(seconds))]

@@ -14,6 +14,7 @@ from tests.chaos.grounds import ENVIRONMENT, Grounds
 from tests.chaos.runs import LABELS, events, metrics, write_recipe
 from tests.chaos.storm import Log, Storm, start
 from tests.chaos.verdict import Verdict, judge, planned
+from tests.own_cluster import beside_the_session
 
 FAULTS = {
     "replica killed": 6,
@@ -98,7 +99,7 @@ def rehearse(
     calm = write_recipe(folder, "calm", **settings, **CALM)
     stormy = write_recipe(folder, "stormy", **settings, seconds=seconds, in_flight=in_flight, orders=orders)
     rows = rows_per_label * len(LABELS)
-    with _environment(ENVIRONMENT):
+    with _environment(ENVIRONMENT), beside_the_session():
         grounds = Grounds()
         try:
             grounds.open()

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
+from tests.own_cluster import beside_the_session
+
 ROOT = Path(__file__).parents[2]
 STORE = 80 * 2**20
 TEACHER = {"seconds": 0.1, "in_flight": 8, "num_cpus": 0.1}
@@ -36,7 +38,7 @@ class Machines:
 
     def drain(self, node: str, seconds: float) -> None:
         """Tell Ray that a node is to go."""
-        # As a node's own hook does. A client in this process would end it a minute after the cluster is gone.
+        # As a node's own hook does.
         command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--node-id", node]
         command += ["--address", self.cluster.address, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
         command += ["--reason-message", "spot", "--deadline-remaining-seconds", str(round(seconds))]
@@ -45,14 +47,13 @@ class Machines:
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
-    machines = Machines()
-    try:
-        yield machines
-    finally:
-        for node in machines.cluster.list_all_nodes():
-            machines.cluster.remove_node(node, allow_graceful=False)
-        # What still asks the cluster's head after it is gone ends this process a minute later.
-        machines.cluster.global_state.disconnect()
+    with beside_the_session():
+        machines = Machines()
+        try:
+            yield machines
+        finally:
+            for node in machines.cluster.list_all_nodes():
+                machines.cluster.remove_node(node, allow_graceful=False)
 
 
 class Night:
