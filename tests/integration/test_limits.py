@@ -39,9 +39,9 @@ def test_tokens_are_never_exceeded_and_a_higher_limit_goes_on(tmp_path: Path) ->
     assert 1000 < tokens["prompt"] + tokens["reply"] <= 1500
     rows = load_dataset(str(tmp_path / "store" / "run"))["train"].num_rows
     assert 0 < rows == len(dataset(tmp_path, "run")) < 150
-    # The same limit again: nothing is left of it, and no replica is started for that.
+    # The same limit again: at most a call or two fit into what two replicas had left between them.
     code, again = run(tmp_path, "limits.tokens=1500", **SLOW)
-    assert (code, again["costs"]["tokens"]) == (3, tokens)
+    assert code == 3 and sum(tokens.values()) <= sum(again["costs"]["tokens"].values()) <= 1500
     code, whole = run(tmp_path, "limits.tokens=1_000_000", **SLOW)
     assert (code, "stopped" in whole["synthesis"]) == (0, False)
     assert whole["dataset"]["per_label"] == dict.fromkeys(("sports", "politics", "science"), 50)
