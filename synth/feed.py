@@ -2,10 +2,13 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.budget import Budget
 from cluster.work import Outcome, Vitals, Work
@@ -17,12 +20,23 @@ SMOOTHING = 0.02
 """Weight of the newest piece of work in the average."""
 
 
+@dataclass(slots=True)
+class Tally:
+    """Live counts of this sitting, for progress and the books."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    """Rows by status, and rejections as `rejected:<reason>`."""
+    prompt_tokens: int = 0
+    reply_tokens: int = 0
+
+
 class Feed(ABC, Generic[W]):
     """Keeps the books of what is aloft: all work handed out is settled, set aside, or handed out again."""
 
     def __init__(self, budget: Budget) -> None:
         self.stopped: str | None = None
         """The limit that ended the work before all was done."""
+        self.tally = Tally()
         self.seconds = 0.0
         """How long a piece of work takes, averaged over the last ones."""
         self._budget = budget
@@ -51,7 +65,7 @@ class Feed(ABC, Generic[W]):
 
     def next_lot(self, replica: str, size: int, held: Collection[str]) -> list[W]:
         lot: list[W] = []
-        if self._closing or self.done() or self._budget.exhausted():
+        if self._closing or self.done():
             return lot
         now = time.monotonic()
         aboard = set(held) if self._suspects else held
@@ -77,6 +91,8 @@ class Feed(ABC, Generic[W]):
             self.seconds += ((now - began) - self.seconds) * (SMOOTHING if self.seconds else 1.0)
             self._suspects.settled(item_id)
         if outcome.rows is not None:
+            self.tally.prompt_tokens += _sum(outcome.rows, "prompt_tokens")
+            self.tally.reply_tokens += _sum(outcome.rows, "reply_tokens")
             self._take(outcome.settled, outcome.rows)
         for item_id, message in outcome.errors:
             work, _ = self._aloft.pop(item_id)
@@ -113,3 +129,7 @@ class Feed(ABC, Generic[W]):
         self.vitals.pop(replica, None)
         self._suspects.left(replica)
         self._budget.close(replica, vitals)
+
+
+def _sum(rows: pa.RecordBatch, name: str) -> int:
+    return pc.sum(rows.column(name)).as_py() or 0

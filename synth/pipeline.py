@@ -2,12 +2,9 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.budget import Budget
 from cluster.pool import Pool
@@ -25,23 +22,12 @@ _COUNTED = ("item_id", "status", "reason", "labels", "text_hash")
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Tally:
-    """Live counts of this sitting, for progress and the books."""
-
-    rows: Counter[str] = field(default_factory=Counter)
-    """Rows by status, and rejections as `rejected:<reason>`."""
-    prompt_tokens: int = 0
-    reply_tokens: int = 0
-
-
 class ItemSource(Feed[Item]):
     """Feeds the pool from the planner and takes every row to the committer."""
 
     def __init__(self, planner: Planner, committer: Committer, author: Author, budget: Budget) -> None:
         super().__init__(budget)
         self.planner = planner
-        self.tally = Tally()
         self._committer = committer
         self._author = author
         self._breaker = Breaker()
@@ -67,8 +53,6 @@ class ItemSource(Feed[Item]):
                 reasons[item_id] = reason
             else:
                 failed[item_id] = reason
-        self.tally.prompt_tokens += _sum(rows, "prompt_tokens")
-        self.tally.reply_tokens += _sum(rows, "reply_tokens")
         for item_id, candidates in accepted.items():
             self.planner.settle(item_id, candidates)
         for item_id, candidates in accepted.items():
@@ -83,10 +67,6 @@ class ItemSource(Feed[Item]):
         self.planner.settle(work.id, ())
         log.warning("item %s is set aside as failed: %s", work.id, reason)
         self._breaker.failed(reason)
-
-
-def _sum(rows: pa.RecordBatch, name: str) -> int:
-    return pc.sum(rows.column(name)).as_py() or 0
 
 
 async def work(pool: Pool, source: Source, committer: Committer, tick: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from cluster.pool import Pool, PoolSettings
 from cluster.progress import Progress
 from cluster.storage import Store
 from synth.committer import Committer
+from synth.feed import Feed
 from synth.limits import Limits
 from synth.method import Method, Retrieve, Sources, Tools
 from synth.past import read_past
@@ -70,9 +71,9 @@ class Synthesis:
         self._order = order
         limits, assignment = order.limits, order.assignment
         self._past = read_past(order.store, tuple(order.targets))
-        tokens = self._past.prompt_tokens, self._past.reply_tokens
+        self._prompt_tokens, self._reply_tokens = self._past.prompt_tokens, self._past.reply_tokens
         currencies = limits.currencies()
-        costs = tuple(each.of(*tokens) for each in currencies)
+        costs = tuple(each.of(self._prompt_tokens, self._reply_tokens) for each in currencies)
         self._budget = open_budget(order.store, currencies, limits.amounts(), costs, order.lease)
         fleet = RayFleet(replace(assignment, currencies=currencies))
         self._method = assignment.method.build(assignment.task)
@@ -106,8 +107,8 @@ class Synthesis:
             self._budget.close_all()
 
     def _result(self, source: ItemSource, ticker: Ticker) -> Result:
-        planner, tally, limits = source.planner, source.tally, self._order.limits
-        tokens = self._past.prompt_tokens + tally.prompt_tokens, self._past.reply_tokens + tally.reply_tokens
+        planner, limits = source.planner, self._order.limits
+        self._count(source)
         stopped = source.stopped if not planner.done() else None
         return Result(
             drawn=len(self._past.settled) + planner.drawn,
@@ -116,9 +117,14 @@ class Synthesis:
             restarts=self._pool.restarts,
             seconds=time.monotonic() - self._began,
             stopped=limits.reason(stopped) if stopped else None,
-            costs=limits.costs(self._budget, *tokens),
+            costs=limits.costs(self._budget, self._prompt_tokens, self._reply_tokens),
             fleet=_fleet(self._pool, ticker),
         )
+
+    def _count(self, feed: Feed[Any]) -> None:
+        """Add what a feed spent in this sitting to what the ledger held before it."""
+        self._prompt_tokens += feed.tally.prompt_tokens
+        self._reply_tokens += feed.tally.reply_tokens
 
     async def _sources(self) -> Sources:
         """Return what was prepared, preparing it first when it is not committed yet."""
@@ -140,6 +146,7 @@ class Synthesis:
                 reason = order.limits.reason(calls.stopped)
                 raise RunError(f"{reason}. Nothing is generated yet: this was still being prepared")
             sources = await preparing
+            self._count(calls)
         finally:
             preparing.cancel()
             called.cancel()
@@ -178,5 +185,5 @@ def _check_capacity(order: Order, method: Method, sources: Sources) -> None:
             + "; ".join(poor)
             + ". Add seeds for these labels, widen "
             "method.similarity, raise method.last_rank or method.draws, enlarge the corpus, or lower "
-            "targets.rows_per_label"
+            "targets"
         )
