@@ -185,5 +185,5 @@ def _check_capacity(order: Order, method: Method, sources: Sources) -> None:
             + "; ".join(poor)
             + ". Add seeds for these labels, widen "
             "method.similarity, raise method.last_rank or method.draws, enlarge the corpus, or lower "
-            "targets"
+            "targets.rows_per_label or targets.rows"
         )
