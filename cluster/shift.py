@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cluster.errors import ModelError
 from cluster.replica import Replica
 from cluster.work import Outcome, Source, Vitals, Work
 
@@ -35,7 +36,8 @@ class Shift:
     async def pull(self) -> None:
         """Keep the replica full until the source is done or its node is told to leave.
 
-        RayError or TimeoutError when the replica is lost; `held` is then what it took along.
+        RayError or TimeoutError when the replica is lost; `held` is then what it took along. ModelError when
+        it says that no replica can do this work.
         """
         while not self._source.done() and self.replica.leave_by is None:
             free = self._in_flight - len(self.held)
@@ -85,6 +87,8 @@ class Shift:
         self.settled += len(outcome.settled)
         self._vitals = outcome.vitals
         self._source.settle(self.replica.name, outcome)
+        if outcome.hopeless is not None:
+            raise ModelError(outcome.hopeless)
         if hung:
             raise TimeoutError(f"{said}, nor to anything else: its engine gives no replies")
 

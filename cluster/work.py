@@ -58,6 +58,8 @@ class Outcome:
     """(item id, message) of items that raised or timed out."""
     timed_out: tuple[str, ...] = ()
     """Ids of those that timed out."""
+    hopeless: str | None = None
+    """Why no work can be done with the settings as they are; the run ends with this message."""
     vitals: Vitals = Vitals()
 
 

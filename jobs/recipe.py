@@ -11,6 +11,7 @@ from cluster.registry import one_of
 from cluster.settings import Settings, override, read_yaml, validate
 from jobs.targets import Targets
 from retrieval.settings import CorpusSettings, IndexSettings, RetrieverSettings
+from synth.filters.settings import FilterSettings
 from synth.limits import Limits
 from synth.method import MethodSettings
 from synth.teacher import TeacherSettings
@@ -48,6 +49,8 @@ class Recipe(Settings):
     """The LLM that writes."""
     targets: Targets
     """How much is wanted."""
+    filters: FilterSettings = FilterSettings()
+    """What a text must be to be accepted."""
     limits: Limits = Limits()
     """What it may cost at most; a run that reaches a limit ends early with a valid, smaller dataset."""
     students: tuple[StudentSettings, ...] = ()

@@ -55,6 +55,7 @@ def _order(stage: Stage) -> Order:
         "task": stage.task.identity(),
         "method": recipe.method.model_dump(mode="json"),
         "teacher": teacher.identity() | {"revision": stage.plan.revision},
+        "filters": recipe.filters.model_dump(mode="json"),
         "index": index.fingerprint if index else None,
         "retriever": recipe.retriever.model_dump(mode="json") if index else None,
     }
@@ -67,7 +68,14 @@ def _order(stage: Stage) -> Order:
     record_run(stage.run, recipe.run, recipe.model_dump(mode="json"))
     retriever = open_retriever(index, recipe.retriever) if index else None
     return Order(
-        assignment=Assignment(stage.task, recipe.method, teacher, stage.plan.revision),
+        assignment=Assignment(
+            stage.task,
+            recipe.method,
+            teacher,
+            stage.plan.revision,
+            filters=recipe.filters,
+            test=stage.plan.test,
+        ),
         targets=recipe.targets.quotas(stage.task.labels),
         ceiling=recipe.targets.ceiling,
         store=stage.run,

@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -40,7 +41,8 @@ class CallSource(Feed[Call]):
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> Reply:
         """Ask the teacher through the pool; the same request asked twice is two draws."""
-        content = digest([self._plan_key, "prepare", prompt_hash(prompt), repr(sampling)])
+        form = [asdict(sampling.structure)] if sampling.structure else []
+        content = digest([self._plan_key, "prepare", prompt_hash(prompt), repr(sampling), *form])
         self._asked[content] += 1
         call = Call(digest([content, self._asked[content]]), prompt, sampling)
         if call.id in self._prepared:

@@ -19,6 +19,15 @@ Prompt = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Structure:
+    """What a reply has to be: JSON that fits a schema, or one of some texts. Exactly one of both is given."""
+
+    json_schema: str | None = None
+    """A JSON schema as canonical JSON text: engines compile each distinct text once."""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How a teacher samples; max_tokens counts reply tokens."""
 
@@ -26,6 +35,8 @@ class Sampling:
     top_p: float = 0.9
     max_tokens: int = 200
     stop: tuple[str, ...] = ()
+    structure: Structure | None = field(default=None, repr=False)
+    """The form of the reply. Engines that can hold it to the form do; `synth.structured` reads what comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,10 @@ class Example:
     fields: Mapping[str, str]
     label: str | tuple[str, ...]
     extra: Mapping[str, str] = field(default_factory=dict)
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    """What a judge said of it, and what filters found that did not reject it."""
+    signature: bytes | None = None
+    """MinHash signature (`synth.filters.minhash`); None when near-duplicates are not looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +145,8 @@ class Usage:
     sampling: Sampling
     prompt_tokens: int
     reply_tokens: int
+    judge: bool = False
+    """Whether a judge with a teacher of its own was asked: its tokens have another price."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from synth.records import Author, Call, Example, Item, Rejection, Reply, Samplin
 
 _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 """What Arrow raises for values that are not of a column's type."""
+TOKENS = ("prompt_tokens", "reply_tokens", "judge_prompt_tokens", "judge_reply_tokens")
+"""Columns of token counts; those of a judge with a teacher of its own are apart, for its price."""
 
 
 def text_hash(text: str) -> int:
@@ -55,6 +57,9 @@ def ledger_schema(fields: Sequence[str]) -> pa.Schema:
             ("sampling", pa.string()),
             ("prompt_tokens", pa.int64()),
             ("reply_tokens", pa.int64()),
+            ("judge_prompt_tokens", pa.int64()),
+            ("judge_reply_tokens", pa.int64()),
+            ("signature", pa.binary()),
         ]
     )
 
@@ -71,12 +76,13 @@ def settled_rows(
             "row_id": f"{item.id}-{piece}",
             "piece": piece,
             "labels": [label] if isinstance(label, str) else list(label),
-            "prompt_tokens": common["prompt_tokens"] if piece == 0 else 0,
-            "reply_tokens": common["reply_tokens"] if piece == 0 else 0,
+            **{name: common[name] if piece == 0 else 0 for name in TOKENS},
         }
         if isinstance(outcome, Example):
             row |= {"status": "accepted", "extra": list(outcome.extra.items()), **outcome.fields}
             row["text_hash"] = text_hash("\n".join(outcome.fields.values()))
+            row["verdicts"] = list(outcome.verdicts.items())
+            row["signature"] = outcome.signature
         else:
             row |= {"status": "rejected", "reason": outcome.reason, main: outcome.text}
         rows.append(row)
@@ -153,12 +159,17 @@ def _common(item: Item, calls: Sequence[Usage], author: Author) -> dict[str, Any
         "attributes": list(item.attributes.items()),
         "prompt_hashes": [call.prompt_hash for call in calls],
         "sampling": _as_json(calls[0].sampling) if calls else None,
-        "prompt_tokens": sum(call.prompt_tokens for call in calls),
-        "reply_tokens": sum(call.reply_tokens for call in calls),
+        "prompt_tokens": sum(call.prompt_tokens for call in calls if not call.judge),
+        "reply_tokens": sum(call.reply_tokens for call in calls if not call.judge),
+        "judge_prompt_tokens": sum(call.prompt_tokens for call in calls if call.judge),
+        "judge_reply_tokens": sum(call.reply_tokens for call in calls if call.judge),
     }
 
 
 @lru_cache(maxsize=64)
 def _as_json(sampling: Sampling) -> str:
     """A method samples in one or a few ways all night."""
-    return json.dumps(asdict(sampling))
+    told = asdict(sampling)
+    if sampling.structure is None:
+        del told["structure"]
+    return json.dumps(told)

@@ -15,6 +15,10 @@ class EngineDied(Exception):
     """The engine cannot answer any more; its replica must be replaced."""
 
 
+class TeacherRefuses(Exception):
+    """The teacher will refuse every call with these settings: a wrong key, model or address. The run ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """How much a loaded engine can take at once."""

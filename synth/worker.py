@@ -3,19 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.errors import ModelError
 from cluster.purse import Currency, Purse
 from cluster.work import Loaded, Outcome, Vitals
 from synth.calling import Caller, idle_vitals
+from synth.filters.settings import FilterSettings
+from synth.filters.sieve import Sieve
 from synth.item_clock import ItemClock
 from synth.method import MethodSettings
 from synth.records import Author, Call, Item, Prompt, Reply, Sampling, Usage, prompt_hash
 from synth.rows import as_batch, failed_row, ledger_schema, prepared_row, settled_rows
-from synth.task import Task
-from synth.teacher import TeacherSettings
+from synth.task import Gold, Task
+from synth.teacher import TeacherRefuses, TeacherSettings
 
 BEAT_SECONDS = 1.0
 LINGER_SECONDS = 0.02
@@ -38,6 +40,9 @@ class Assignment:
     """Revision of the teacher that the run was begun with."""
     currencies: tuple[Currency, ...] = ()
     """What calls are paid in; without any, nothing limits them."""
+    filters: FilterSettings = field(default_factory=FilterSettings)
+    test: tuple[Gold, ...] = ()
+    """Gold test rows, which no accepted text may copy; no teacher is shown them."""
 
 
 class Worker:
@@ -46,6 +51,7 @@ class Worker:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._method = assignment.method.build(assignment.task)
+        self._sieve = Sieve(assignment.filters, assignment.task, assignment.test)
         self._schema = ledger_schema(assignment.task.settings.fields)
         self._author = Author(assignment.method.name, assignment.teacher.model, assignment.revision)
         self._caller: Caller | None = None
@@ -53,6 +59,7 @@ class Worker:
         self._made: list[tuple[str, list[dict[str, Any]]]] = []
         self._errors: list[tuple[str, str]] = []
         self._timed_out: list[str] = []
+        self._hopeless: str | None = None
         self._news = asyncio.Event()
 
     async def where(self) -> str:
@@ -91,7 +98,7 @@ class Worker:
             await self._wait()
         rows, settled, refused = as_batch(self._made, self._schema)
         errors = (*self._errors, *refused)
-        outcome = Outcome(rows, settled, errors, tuple(self._timed_out), self._vitals())
+        outcome = Outcome(rows, settled, errors, tuple(self._timed_out), self._hopeless, self._vitals())
         self._forget()
         return outcome
 
@@ -139,6 +146,9 @@ class Worker:
             async with clock:
                 work = self._call(item, clock) if isinstance(item, Call) else self._examples(item, clock)
                 rows = await work
+        except TeacherRefuses as error:
+            # The item is innocent: it stays with the driver, which ends the run.
+            self._hopeless = str(error)
         except Exception as error:  # Whatever a method or an engine raises settles this item alone.
             self._give_up(item, error, clock.expired)
         else:
@@ -163,7 +173,7 @@ class Worker:
             calls.append(Usage(prompt_hash(prompt), sampling, reply.prompt_tokens, reply.reply_tokens))
             return reply
 
-        outcomes = await self._method.examples(item, generate)
+        outcomes = self._sieve.sift(item, await self._method.examples(item, generate))
         if not outcomes:
             return [failed_row(item, "the method returned nothing", self._author)]
         return settled_rows(item, outcomes, calls, self._author, "text")

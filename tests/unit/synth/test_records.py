@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from synth import records
 from synth.records import Example, Rejection, make_item, prompt_hash
-from synth.rows import failed_row, ledger_schema, prepared_row, settled_rows, text_hash
+from synth.rows import TOKENS, failed_row, ledger_schema, prepared_row, settled_rows, text_hash
 from synth.task import TaskSettings
 
 AUTHOR = records.Author("fewgen", "scripted", "abc")
@@ -97,7 +97,24 @@ def test_rows_of_an_item_come_back_with_their_provenance() -> None:
         "seed",
     ]
     assert first["prompt_hashes"] == second["prompt_hashes"] == ["h1", "h2"]
-    assert json.loads(first["sampling"]) == json.loads(json.dumps(asdict(USES[0].sampling)))
+    told = asdict(USES[0].sampling)
+    del told["structure"]
+    assert json.loads(first["sampling"]) == json.loads(json.dumps(told))
+
+
+def test_tokens_of_a_judge_with_a_teacher_of_its_own_are_apart() -> None:
+    uses = [*USES, records.Usage("h3", records.Sampling(), 100, 2, judge=True)]
+    rows = settled_rows(item(), [Rejection("empty", "", "sport")] * 2, uses, AUTHOR, "text")
+    counts = [[row[name] for name in TOKENS] for row in rows]
+    assert counts == [[42, 10, 100, 2], [0, 0, 0, 0]]
+
+
+def test_the_form_of_a_reply_is_told_with_its_sampling() -> None:
+    sampling = records.Sampling(structure=records.Structure(choices=("a", "b")))
+    (row,) = settled_rows(
+        item(), [Rejection("empty", "", "sport")], [records.Usage("h", sampling, 1, 1)], AUTHOR, "text"
+    )
+    assert json.loads(row["sampling"])["structure"] == {"json_schema": None, "choices": ["a", "b"]}
 
 
 def test_tokens_of_all_calls_stand_on_the_first_row_alone() -> None:

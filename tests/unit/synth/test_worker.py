@@ -15,7 +15,7 @@ from synth import worker
 from synth.method import Generate, MethodSettings
 from synth.records import Call, Example, Item, Prompt, Rejection, Reply, Sampling, make_item
 from synth.task import Task, TaskSettings
-from synth.teacher import Capacity, Engine, EngineDied, TeacherSettings
+from synth.teacher import Capacity, Engine, EngineDied, TeacherRefuses, TeacherSettings
 from synth.worker import Assignment, Worker
 
 SAMPLING = Sampling(max_tokens=10)
@@ -157,6 +157,13 @@ async def test_a_loaded_replica_says_what_its_engine_asks_for_unless_the_recipe_
 async def test_an_engine_of_another_revision_is_refused() -> None:
     with pytest.raises(ModelError, match="revision r2 is on this node, r1 where the run was begun"):
         await Desk(ByHand("r2"), once, ()).worker.load()
+
+
+async def test_a_teacher_that_will_refuse_every_call_condemns_no_item(made: Any) -> None:
+    desk = await made(ByHand(raises={"p0": TeacherRefuses("the key is wrong")}))
+    outcome = await desk.exchange(item(0), item(1))
+    assert outcome.hopeless == "the key is wrong"
+    assert (outcome.settled, outcome.errors) == ((item(1).id,), ())
 
 
 async def test_before_it_is_loaded_a_replica_works_nothing_and_has_spent_nothing() -> None:

@@ -1,0 +1,1 @@
+"""Filters on the way: what decides, row by row, whether a text is kept."""
