@@ -17,6 +17,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # PyPI's torch for Linux brings CUDA; the local version +cpu names the build without. macOS has one build only.
 TORCH := $(shell sed -n 's/^torch==/torch==/p' $(LOCKS)/cpu.txt)$(if $(filter Linux,$(shell uname -s)),+cpu)
 
+# Tests wait more than they compute: two files at a time, each in one process to its end.
+SPREAD := -n 2 --dist loadfile
+
 # The models come inside packages; Ray on this machine answers only to its own driver.
 export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
@@ -40,11 +43,11 @@ format: $(STAMPS)/dev ## Rewrite the code in the house's format
 
 .PHONY: check
 check: static ## Format, lint, types, import contracts and unit tests: the fast half of test
-	$(BIN)/pytest tests/unit --quiet
+	$(BIN)/pytest tests/unit --quiet $(SPREAD)
 
 .PHONY: test
 test: static $(STAMPS)/vllm ## All of check, and every test that needs no GPU
-	$(BIN)/pytest tests -m "not gpu" --durations 10
+	$(BIN)/pytest tests -m "not gpu" --durations 10 $(SPREAD)
 
 .PHONY: static
 static: install $(STAMPS)/dev

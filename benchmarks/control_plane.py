@@ -2,10 +2,10 @@
 
 python -m benchmarks.control_plane [--rows 300000] [--settled 1000000] [--parts 5000] [--json FILE]
 
-  rate     planner, pool, replica, ledger and curation with an instant scripted teacher, on two CPUs; from
+  rate     planner, pool, replica, filters, ledger and curation with an instant scripted teacher, on two CPUs;
+           every filter as it is by default, with 400 seeds and 10,000 test rows that no text may copy; from
            10,000 rows on, so that starting and loading are apart
-  memory   of the driver in the same run, above its level at 10,000 rows; fourteen packed tables hold the
-           bands of a MinHash signature for every row, as a near-duplicate filter does
+  memory   of the driver in the same run, above its level at 10,000 rows; near-duplicates of all rows included
   resume   a ledger of a million rows in 5,000 parts is written, then the same run is begun again with a
            higher target: seconds until the first new item is handed out, imports and Ray included
 """
@@ -23,11 +23,13 @@ import numpy as np
 import psutil
 
 from benchmarks.claims import Claim, write_claims
-from cluster.packed import PackedTable
 from cluster.progress import Progress
 from cluster.storage import LocalStore
-from synth.methods.fewgen import FewGenSettings
-from synth.task import Task, load_task
+from synth import quota
+from synth.filters.settings import FilterSettings
+from synth.methods.fewgen import INSTRUCTION, FewGenSettings
+from synth.near import WIDTH, NearRows
+from synth.task import Gold, Task, TaskSettings
 from synth.teachers.scripted import ScriptedSettings
 from synth.worker import Assignment
 
@@ -35,8 +37,10 @@ ROOT = Path(__file__).parent.parent
 LABELS = 8
 CEILING = 3.0
 WARM = 10_000
-BANDS = 14
-"""14 bands of 8 hashes are datatrove's default: 50 % of pairs with a similarity of 0.72 are found."""
+SEEDS, TEST = 400, 10_000
+WORDS = 24
+VOCABULARY = 60
+"""Words that the teacher is given to write with: few pairs of its texts have more than a tenth in common."""
 TEN_MILLION = 10_000_000
 
 
@@ -89,37 +93,44 @@ def _apart(part: str, options: argparse.Namespace, folder: Path) -> dict[str, An
     return found
 
 
+def gold(name: str, rows: int) -> tuple[Gold, ...]:
+    """Return so many different rows in the words of the teacher."""
+    random = np.random.default_rng(len(name))
+    lots = random.integers(0, VOCABULARY, (rows, WORDS)).tolist()
+    texts = [" ".join([f"{name}{n}" if n % 9 == 0 else f"word{n}" for n in lot]) for lot in lots]
+    return tuple([Gold(f"{name}-{n}", {"text": text}, "label-0") for n, text in enumerate(texts)])
+
+
 def task() -> Task:
-    """Return a task of eight labels without seeds."""
+    """Return a task of eight labels."""
     labels = {f"label-{number}": f"topic number {number}" for number in range(LABELS)}
-    return load_task({"name": "rate", "instruction": "Tell topics apart.", "labels": labels}, Path())
+    settings = TaskSettings(name="rate", instruction="Tell topics apart.", labels=labels)
+    return Task(settings, gold("seed", SEEDS))
 
 
 def assignment() -> Assignment:
     """Return FewGen without shots for the instant teacher; one replica works while the other is served."""
-    teacher = ScriptedSettings(replicas=2, num_cpus=0.5, words=24)
-    return Assignment(task(), FewGenSettings(name="fewgen"), teacher, teacher.check())
+    teacher = ScriptedSettings(replicas=2, num_cpus=0.5, words=WORDS)
+    words = " ".join(f"word{n}" for n in range(VOCABULARY))
+    method = FewGenSettings(name="fewgen", instruction=f"{INSTRUCTION} Use {words}.")
+    return Assignment(
+        task(), method, teacher, teacher.check(), filters=FilterSettings(), test=gold("test", TEST)
+    )
 
 
 class Meter(Progress):
-    """Notes time, rows and the driver's memory at every look, and keeps the bands of all rows."""
+    """Notes time, rows and the driver's memory at every look."""
 
     def __init__(self) -> None:
         super().__init__(None)
         self.looks: list[tuple[float, int, int]] = []
-        self.tables = [PackedTable() for _ in range(BANDS)]
-        self._random = np.random.default_rng(0)
         self._process = psutil.Process()
 
-    def live(self, kind: str, text: str, **data: Any) -> None:
+    def live(self, kind: str, text: str, view: Any = None, **data: Any) -> None:
         """Take a look."""
         rows = int(data["rows"].get("accepted", 0) + data["rows"].get("rejected", 0))
-        held = len(self.tables[0])
-        for table in self.tables:
-            keys = self._random.integers(0, 2**64, rows - held, np.uint64)
-            table.put(keys, np.arange(held, rows, dtype=np.uint32))
         self.looks.append((time.monotonic(), rows, self._process.memory_info().rss))
-        super().live(kind, text, **data)
+        super().live(kind, text, view, **data)
 
 
 def _rate(options: argparse.Namespace) -> dict[str, Any]:
@@ -130,11 +141,20 @@ def _rate(options: argparse.Namespace) -> dict[str, Any]:
     from synth.synthesis import Order, synthesize
 
     meter, store = Meter(), LocalStore(options.folder)
+    near: list[NearRows] = []
+
+    def noted(threshold: float) -> NearRows:
+        near.append(NearRows(threshold))
+        return near[-1]
+
+    quota.NearRows = noted  # type: ignore[assignment, misc]
     targets = dict.fromkeys(task().labels, options.rows // LABELS)
     with connected(None), owned(store) as lease:
-        result = synthesize(Order(assignment(), targets, CEILING, store, lease, meter))
+        order = assignment()
+        result = synthesize(Order(order, targets, CEILING, store, lease, meter))
+        bytes_per_row = near[0].nbytes / len(near[0])
         curating = time.monotonic()
-        dataset = curate(store, ("text",), targets)
+        dataset = curate(store, ("text",), targets, order.filters.near_duplicates)
         balance(store, dataset, result.drawn, result.unfinished)
     first = next(look for look in meter.looks if look[1] >= WARM)
     last = meter.looks[-1]
@@ -143,7 +163,8 @@ def _rate(options: argparse.Namespace) -> dict[str, Any]:
         "rows": last[1],
         "rows_per_second": (last[1] - first[1]) / (last[0] - first[0]),
         "bytes_per_row": (peak - first[2]) / (last[1] - first[1]),
-        "of which the packed tables": sum(table.nbytes for table in meter.tables) / last[1],
+        "of which near-duplicates": bytes_per_row,
+        "rows kept, and surplus": [dataset.rows, dataset.surplus],
         "level_at_10k_mb": first[2] / 1e6,
         "curation_rows_per_second": dataset.rows / (time.monotonic() - curating),
     }
@@ -162,7 +183,7 @@ def _write(options: argparse.Namespace) -> dict[str, Any]:
     method = order.method.build(order.task)
     author = Author("fewgen", order.teacher.model, order.revision)
     calls, schema = [Usage("0" * 32, Sampling(), 20, 24)], ledger_schema(("text",))
-    slots = method.plan({}, 0, {})
+    slots, random = method.plan({}, 0, {}), np.random.default_rng(0)
     with owned(store) as lease:
         ledger = Ledger(store, lease, schema)
         size = options.settled // options.parts
@@ -171,7 +192,8 @@ def _write(options: argparse.Namespace) -> dict[str, Any]:
             for slot, _ in zip(slots, range(size), strict=False):
                 item = slot.build()
                 text = f"Text number {item.position}, " + "with some words of its own " * 4
-                rows += settled_rows(item, [Example({"text": text}, item.labels[0])], calls, author, "text")
+                made = Example({"text": text}, item.labels[0], signature=random.bytes(WIDTH))
+                rows += settled_rows(item, [made], calls, author, "text")
             ledger.commit([pa.RecordBatch.from_pylist(rows, schema=schema)])
     return {"seconds": time.monotonic() - began}
 

@@ -32,8 +32,10 @@ class _Account:
     needs: list[float]
     idle: int = 0
     """Times in a row that it was heard to work on nothing, given nothing and to have spent nothing."""
+    quiet: bool = False
+    """Whether it had no call at all when last heard."""
     resting: bool = False
-    """Whether it had no call at all when last heard, and was given no work since."""
+    """Whether it is quiet, and there was no work for it when it asked."""
     short: int | None = None
     """The currency that holds its calls back and of which nothing is left."""
 
@@ -99,11 +101,16 @@ class Budget:
         account.used = used
         given = [self._gift(account, n, vitals) for n in range(len(self._names))]
         moved = self._enlarge(account, given) and any(given)
-        account.resting = vitals.running + vitals.waiting + vitals.blocked == 0
+        account.quiet = vitals.running + vitals.waiting + vitals.blocked == 0
         account.idle = 0 if progress or moved else account.idle + 1
         account.short = next(
             (n for n, want in enumerate(vitals.wanted) if want > given[n] and not self._left(n)), None
         )
+
+    def rest(self, replica: str) -> None:
+        """Hear that there is no work for a replica just now: if it has none left, it cannot go on."""
+        if (account := self._accounts.get(replica)) is not None:
+            account.resting = account.quiet
 
     def close(self, replica: str, vitals: "Vitals | None") -> None:
         """End a replica's account: what it did not use returns; all it was granted is spent when it died.

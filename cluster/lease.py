@@ -13,14 +13,13 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
 
 from cluster.errors import LeaseError, LeaseLost, StorageError
+from cluster.presence import TTL_SECONDS, key_of, newest_epoch, read_sitting
 from cluster.storage import Store
 
-TTL_SECONDS = 30.0
 log = logging.getLogger(__name__)
 _PART = re.compile(r"part-(\d+)-(\d+)(?:\+(\d+))?\.parquet$")
 
@@ -42,7 +41,7 @@ class Lease:
         now = time.time()
         if not force and now - self._renewed < self.ttl / 3:
             return
-        newest = _newest_epoch(self.store)
+        newest = newest_epoch(self.store)
         if newest > self.epoch:
             self._lost = LeaseLost(
                 f"{self.store.url}: {describe(self.store, newest)} took this run over; this driver stops "
@@ -66,18 +65,18 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease up, so that the next driver need not wait."""
-        if _newest_epoch(self.store) == self.epoch:
+        if newest_epoch(self.store) == self.epoch:
             self._beat(released=True)
 
     def _beat(self, released: bool) -> None:
         beat = {"time": time.time(), "released": released}
-        self.store.write(_key("beat", self.epoch), json.dumps(beat).encode())
+        self.store.write(key_of("beat", self.epoch), json.dumps(beat).encode())
 
 
 def acquire(store: Store, ttl: float = TTL_SECONDS) -> Lease:
     """Take the lease of a run folder; LeaseError names a living owner."""
-    newest = _newest_epoch(store)
-    if newest and _alive(store, newest, ttl):
+    newest = newest_epoch(store)
+    if newest and read_sitting(store, newest, ttl).alive:
         raise _owned(store, newest)
     owner = {
         "host": socket.gethostname(),
@@ -85,12 +84,12 @@ def acquire(store: Store, ttl: float = TTL_SECONDS) -> Lease:
         "process_started": psutil.Process().create_time(),
         "time": time.time(),
     }
-    if not store.create(_key("epoch", newest + 1), json.dumps(owner).encode()):
+    if not store.create(key_of("epoch", newest + 1), json.dumps(owner).encode()):
         raise _owned(store, newest + 1)
     lease = Lease(store, newest + 1, ttl)
     lease.renew(force=True)
     watermarks = json.dumps(_watermarks(store, store.list("ledger"))).encode()
-    store.write(_key("inherits", lease.epoch), watermarks)
+    store.write(key_of("inherits", lease.epoch), watermarks)
     return lease
 
 
@@ -127,7 +126,7 @@ def part_place(key: str) -> tuple[int, int, int] | None:
 
 def describe(store: Store, epoch: int) -> str:
     """Name the owner of an epoch for a message."""
-    owner = json.loads(store.read(_key("epoch", epoch)))
+    owner = json.loads(store.read(key_of("epoch", epoch)))
     return f"the driver on {owner['host']} (pid {owner['pid']}, epoch {epoch})"
 
 
@@ -149,30 +148,9 @@ def _watermarks(store: Store, keys: list[str]) -> dict[str, int]:
         if place is not None and place[0] > newest:
             marks[place[0]] = max(marks.get(place[0], 0), place[2])
     # An epoch that wrote nothing is marked too, so that what its owner writes later is ignored.
-    for epoch in range(1, _newest_epoch(store)):
+    for epoch in range(1, newest_epoch(store)):
         marks.setdefault(epoch, 0)
     return {str(epoch): last for epoch, last in sorted(marks.items())}
-
-
-def _newest_epoch(store: Store) -> int:
-    numbers = [int(match[1]) for key in store.list("lease") if (match := re.search(r"epoch-(\d+)", key))]
-    return max(numbers, default=0)
-
-
-def _alive(store: Store, epoch: int, ttl: float) -> bool:
-    owner: dict[str, Any] = json.loads(store.read(_key("epoch", epoch)))
-    beat = {"time": owner["time"], "released": False}
-    if store.exists(_key("beat", epoch)):
-        beat = json.loads(store.read(_key("beat", epoch)))
-    if beat["released"] or time.time() - beat["time"] > ttl:
-        return False
-    if owner["host"] != socket.gethostname():
-        return True
-    # On this very machine the process table knows better than the heartbeat.
-    try:
-        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["process_started"]) < 1)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _owned(store: Store, epoch: int) -> LeaseError:
@@ -180,7 +158,3 @@ def _owned(store: Store, epoch: int) -> LeaseError:
         f"{store.url}: is owned by {describe(store, epoch)}; wait for it, stop it, or give this run another "
         f"name with --set run=NAME"
     )
-
-
-def _key(kind: str, epoch: int) -> str:
-    return f"lease/{kind}-{epoch:06d}.json"

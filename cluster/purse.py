@@ -1,6 +1,7 @@
 """What one replica may spend: no call starts that could go beyond it.
 
 Amounts are tuples, one number per currency of the budget (tokens, money); an empty tuple means no limit.
+`rates` are the same currencies with other prices, for the calls of a second engine.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ class Currency:
     def of(self, prompt_tokens: int, reply_tokens: int) -> float:
         """Return the price of a call."""
         return self.prompt * prompt_tokens + self.reply * reply_tokens
+
+
+Rates = Sequence[Currency] | None
 
 
 class Purse:
@@ -58,19 +62,19 @@ class Purse:
         """Let go of what was granted and is not used; no call may be under way."""
         self._granted = self.used
 
-    def take(self, prompt_tokens: int, reply_tokens: int) -> tuple[float, ...] | None:
+    def take(self, prompt_tokens: int, reply_tokens: int, rates: Rates = None) -> tuple[float, ...] | None:
         """Set the price of a call of at most so many tokens aside; None when the call has to wait."""
-        price = self._price(prompt_tokens, reply_tokens)
+        price = self._price(prompt_tokens, reply_tokens, rates)
         if self._waiting or not self._fits(price):
             return None
         self._set_aside(price)
         return price
 
-    async def reserve(self, prompt_tokens: int, reply_tokens: int) -> tuple[float, ...]:
+    async def reserve(self, prompt_tokens: int, reply_tokens: int, rates: Rates = None) -> tuple[float, ...]:
         """Wait until a call of at most so many tokens fits in, and set its price aside."""
-        if (taken := self.take(prompt_tokens, reply_tokens)) is not None:
+        if (taken := self.take(prompt_tokens, reply_tokens, rates)) is not None:
             return taken
-        price = self._price(prompt_tokens, reply_tokens)
+        price = self._price(prompt_tokens, reply_tokens, rates)
         self._next += 1
         number, turn = self._next, asyncio.get_running_loop().create_future()
         self._waiting[number] = price, turn
@@ -87,16 +91,18 @@ class Purse:
                 self._wake()
         return price
 
-    def settle(self, price: tuple[float, ...], prompt_tokens: int, reply_tokens: int) -> None:
+    def settle(
+        self, price: tuple[float, ...], prompt_tokens: int, reply_tokens: int, rates: Rates = None
+    ) -> None:
         """Replace what was set aside for a call by what it cost."""
-        self._spend(price, self._price(prompt_tokens, reply_tokens))
+        self._spend(price, self._price(prompt_tokens, reply_tokens, rates))
 
     def forfeit(self, price: tuple[float, ...]) -> None:
         """Count all that was set aside for a call as spent: it may have been, and nobody can tell."""
         self._spend(price, price)
 
-    def _price(self, prompt_tokens: int, reply_tokens: int) -> tuple[float, ...]:
-        return tuple([each.of(prompt_tokens, reply_tokens) for each in self.currencies])
+    def _price(self, prompt_tokens: int, reply_tokens: int, rates: Rates) -> tuple[float, ...]:
+        return tuple([each.of(prompt_tokens, reply_tokens) for each in rates or self.currencies])
 
     def _spend(self, price: tuple[float, ...], cost: tuple[float, ...]) -> None:
         self._calls -= 1

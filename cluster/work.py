@@ -46,6 +46,8 @@ class Vitals:
     """What it has spent since it was loaded, in each currency of the budget."""
     wanted: tuple[float, ...] = ()
     """What its blocked calls need beyond what it was granted, in each currency."""
+    gpu: float | None = None
+    """Share of time in which its GPUs are busy, 0 to 1; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

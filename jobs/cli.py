@@ -12,7 +12,12 @@ VERBS = {
     "train": ("jobs.train", "Fine-tune the students."),
     "evaluate": ("jobs.evaluate", "Score the students on gold test rows."),
     "report": ("jobs.report.job", "Write the report and the dataset card."),
+    "status": ("jobs.status", "Show how far a run is, from any terminal."),
+    "explain": ("jobs.explain", "Tell all that is known of one row."),
 }
+
+WATCHERS = ("status", "explain")
+"""Verbs that look at a run from outside: they take its name in place of a recipe, and need no cluster."""
 
 
 class Verbs(click.Group):

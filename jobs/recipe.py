@@ -10,8 +10,10 @@ from cluster.models import is_there
 from cluster.registry import one_of
 from cluster.settings import Settings, override, read_yaml, validate
 from jobs.targets import Targets
-from retrieval.settings import CorpusSettings, IndexSettings, RetrieverSettings
+from retrieval.settings import CorpusSettings, EncoderSettings, IndexSettings, RetrieverSettings
+from synth.curation_settings import CurationSettings
 from synth.filters.settings import FilterSettings
+from synth.judge import JudgeSettings
 from synth.limits import Limits
 from synth.method import MethodSettings
 from synth.teacher import TeacherSettings
@@ -51,6 +53,10 @@ class Recipe(Settings):
     """How much is wanted."""
     filters: FilterSettings = FilterSettings()
     """What a text must be to be accepted."""
+    judge: JudgeSettings | None = None
+    """A second look at every text that passes the filters; by default there is none."""
+    curation: CurationSettings = CurationSettings()
+    """What is looked at when the accepted rows become the dataset."""
     limits: Limits = Limits()
     """What it may cost at most; a run that reaches a limit ends early with a valid, smaller dataset."""
     students: tuple[StudentSettings, ...] = ()
@@ -72,9 +78,16 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     recipe = recipe.model_copy(
         update={"task": _placed(recipe.task, base), "teacher": teacher, "students": students}
     )
+    if recipe.judge is not None and recipe.judge.teacher is not None:
+        own = recipe.judge.teacher.model_copy(update={"model": _model(recipe.judge.teacher.model)})
+        judge = recipe.judge.model_copy(update={"teacher": own})
+        recipe = recipe.model_copy(update={"judge": judge})
     if recipe.index is not None and recipe.index.encoder is not None:
-        encoder = recipe.index.encoder.model_copy(update={"model": _model(recipe.index.encoder.model)})
-        recipe = recipe.model_copy(update={"index": recipe.index.model_copy(update={"encoder": encoder})})
+        index = recipe.index.model_copy(update={"encoder": _encoder(recipe.index.encoder)})
+        recipe = recipe.model_copy(update={"index": index})
+    if (semantic := recipe.curation.semantic) is not None:
+        placed = semantic.model_copy(update={"encoder": _encoder(semantic.encoder)})
+        recipe = recipe.model_copy(update={"curation": CurationSettings(semantic=placed)})
     names = [student.name for student in recipe.students]
     if len(set(names)) < len(names):
         raise SettingsError(f"{path}: students: two have the same name")
@@ -104,6 +117,10 @@ def _placed(task: Path | dict[str, Any], base: Path) -> Path | dict[str, Any]:
         return base / task
     files = {name: str(base / task[name]) for name in ("seeds", "test") if isinstance(task.get(name), str)}
     return task | files
+
+
+def _encoder(encoder: EncoderSettings) -> EncoderSettings:
+    return encoder.model_copy(update={"model": _model(encoder.model)})
 
 
 def _model(name: str) -> str:

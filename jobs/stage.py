@@ -24,6 +24,8 @@ class Plan:
     test: tuple[Gold, ...]
     revision: str
     """Revision of the teacher; empty for verbs that need none."""
+    judge_revision: str = ""
+    """Revision of the judge's own teacher, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,19 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
         raise SettingsError(f"task.seeds: names no file; method {recipe.method.name} needs gold seeds")
     recipe.method.build(task)
     recipe.targets.quotas(task.labels)
-    test = tuple(load_test(task)) if recipe.students else ()
+    test = tuple(load_test(task)) if recipe.students or task.settings.test else ()
     if recipe.corpus is not None:
         check_corpus(recipe.corpus)
     if recipe.index is not None and recipe.index.encoder is not None:
         resolve_model(recipe.index.encoder.model)
+    if recipe.curation.semantic is not None:
+        resolve_model(recipe.curation.semantic.encoder.model)
     for student in recipe.students:
         resolve_model(student.base)
-    return Plan(recipe, task, test, recipe.teacher.check() if teacher else "")
+    if not teacher:
+        return Plan(recipe, task, test, "")
+    judge = recipe.judge.teacher if recipe.judge else None
+    return Plan(recipe, task, test, recipe.teacher.check(), judge.check() if judge else "")
 
 
 @contextmanager

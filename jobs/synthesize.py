@@ -3,22 +3,29 @@
 nightshift synthesize recipe.yaml, or: ray job submit --working-dir . -- python -m jobs.synthesize recipe.yaml
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from cluster.ledger import part_count
+from cluster.ledger import Ledger, part_count
 from cluster.rundir import check_fingerprint, read_metrics, record_run, update_metrics
 from jobs.index import build
 from jobs.job import job
 from jobs.stage import Stage
 from retrieval.search import open_retriever
 from synth.books import balance
-from synth.curate import Dataset, curate
+from synth.choice import Choice, choose
+from synth.curate import Dataset, lay_out
+from synth.embedded import embed_accepted
+from synth.limits import Limits
 from synth.metrics.reuse import document_reuse
 from synth.preparation import MANIFEST
+from synth.rows import ledger_schema
+from synth.semantic import Meanings
 from synth.synthesis import Order, Result, synthesize
 from synth.worker import Assignment
 
@@ -28,9 +35,8 @@ STOPPED_BY_LIMIT = 3
 def run(stage: Stage) -> int:
     """Write the dataset; 3 when a label stalled or a limit was reached: it is smaller than asked for."""
     order = _order(stage)
-    result = synthesize(order)
-    stage.lease.renew(force=True)
-    dataset = curate(stage.run, stage.task.settings.fields, order.targets)
+    result, choice = _filled(stage, order)
+    dataset = lay_out(stage.run, stage.task.settings.fields, order.targets, choice)
     books = balance(stage.run, dataset, result.drawn, result.unfinished)
     _record(stage, order, result, dataset, books.as_json())
     refused = sum(books.rejected.values())
@@ -47,15 +53,89 @@ def run(stage: Stage) -> int:
     return STOPPED_BY_LIMIT if result.short or result.stopped else 0
 
 
+def _filled(stage: Stage, order: Order) -> tuple[Result, Choice]:
+    """Generate and choose until nothing is lacking that can be had.
+
+    What a row says is known once it is embedded: rows that turn out to say the same as others are made up
+    for in another turn. The dataset does not depend on the turns: after the last one, all items of a label
+    up to its last chosen row are settled, and were judged by the same verdicts as the choice.
+    """
+    order = replace(order, ledger=Ledger(stage.run, stage.lease, ledger_schema(stage.task.settings.fields)))
+    limits, near = _fixed(order.limits), stage.recipe.filters.near_duplicates
+    results: list[Result] = []
+    choice, settled = None, -1
+    while True:
+        results.append(synthesize(order))
+        stage.lease.renew(force=True)
+        before, settled = settled, results[-1].drawn - results[-1].unfinished
+        if choice is not None and settled == before:
+            break
+        choice = choose(stage.run, order.targets, near, _meanings(stage))
+        if results[-1].stopped is not None or choice.twins == order.twins:
+            break
+        lacking = choice.lacking(order.targets)
+        told = ", ".join(f"{label} {rows}" for label, rows in lacking.items())
+        stage.progress.step(
+            "judged_meanings",
+            f"Curation: {len(choice.twins)} rows say the same as others"
+            + (f"; still lacking: {told}" if told else ""),
+            twins=len(choice.twins),
+            lacking=lacking,
+        )
+        order = replace(order, limits=limits, twins=choice.twins, spare=choice.spare(order.targets))
+    return _summed(results, choice, order), choice
+
+
+def _fixed(limits: Limits) -> Limits:
+    """Return limits whose deadline, which counts from the start, is a moment: a later turn has the same."""
+    end = limits.ends(time.time())
+    if end is None:
+        return limits
+    return limits.model_copy(update={"deadline": datetime.fromtimestamp(end).astimezone().isoformat()})
+
+
+def _meanings(stage: Stage) -> Meanings | None:
+    """Embed what is not embedded yet; None when the recipe does not ask for it."""
+    semantic = stage.recipe.curation.semantic
+    if semantic is None:
+        return None
+
+    def show(step: str, done: int, total: int) -> None:
+        stage.progress.live("curation", f"Curation: {step} {done}/{total}", step=step, done=done, total=total)
+
+    vectors = embed_accepted(stage.run, stage.task.settings.fields, semantic.encoder, show)
+    stage.lease.renew(force=True)
+    return Meanings(vectors, semantic.similarity, semantic.across_labels)
+
+
+def _summed(results: Sequence[Result], choice: Choice, order: Order) -> Result:
+    """Return what several turns came to."""
+    fleets = [result.fleet for result in results if result.fleet]
+    lacking, twins = choice.lacking(order.targets), choice.twins_per_label
+    return replace(
+        results[-1],
+        short={
+            label: why + (f"; {twins[label]} rows say the same as others" if twins.get(label) else "")
+            for label, why in results[-1].short.items()
+            if label in lacking
+        },
+        restarts=sum(result.restarts for result in results),
+        seconds=sum(result.seconds for result in results),
+        fleet=fleets[-1] if fleets else {},
+    )
+
+
 def _order(stage: Stage) -> Order:
     recipe = stage.recipe
     teacher = recipe.teacher.resolve()
+    judge = recipe.judge.resolve() if recipe.judge else None
     index = build(stage) if recipe.method.needs_corpus else None
     content = {
         "task": stage.task.identity(),
         "method": recipe.method.model_dump(mode="json"),
         "teacher": teacher.identity() | {"revision": stage.plan.revision},
-        "filters": recipe.filters.model_dump(mode="json"),
+        "filters": recipe.filters.identity(),
+        "judge": judge.identity() | {"revision": stage.plan.judge_revision} if judge else None,
         "index": index.fingerprint if index else None,
         "retriever": recipe.retriever.model_dump(mode="json") if index else None,
     }
@@ -75,6 +155,8 @@ def _order(stage: Stage) -> Order:
             stage.plan.revision,
             filters=recipe.filters,
             test=stage.plan.test,
+            judge=judge,
+            judge_revision=stage.plan.judge_revision,
         ),
         targets=recipe.targets.quotas(stage.task.labels),
         ceiling=recipe.targets.ceiling,

@@ -13,6 +13,7 @@ from cluster.errors import BooksError
 from cluster.ledger import read_ledger
 from cluster.storage import Store
 from synth.curate import Dataset
+from synth.rows import TOKENS, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,12 @@ class Books:
     surplus: Mapping[str, int]
     per_label: Mapping[str, Mapping[str, int]]
     rows: int
-    prompt_tokens: int
-    reply_tokens: int
+    tokens: Tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that the teacher read."""
+        return self.tokens.prompt
 
     def as_json(self) -> dict[str, Any]:
         """Return the `synthesis` section of metrics.json that these books fill."""
@@ -50,12 +55,11 @@ class Books:
                 "surplus": dict(self.surplus),
                 "per_label": {label: dict(counts) for label, counts in self.per_label.items()},
             },
-            "prompt_tokens": self.prompt_tokens,
-            "reply_tokens": self.reply_tokens,
+            **{name: n for name, n in zip(TOKENS, self.tokens, strict=True) if n or "judge" not in name},
         }
 
 
-_COLUMNS = ("item_id", "status", "reason", "labels", "prompt_tokens", "reply_tokens")
+_COLUMNS = ("item_id", "status", "reason", "labels", *TOKENS)
 
 
 class _Tally:
@@ -63,13 +67,12 @@ class _Tally:
 
     def __init__(self, labels: Iterable[str]) -> None:
         self.items, self.rows = Counter[str](), Counter[str]()
-        self.rejected, self.tokens = Counter[str](), Counter[str]()
+        self.rejected, self.tokens = Counter[str](), Tokens()
         self.per_label = {label: Counter[str]() for label in labels}
 
     def add(self, part: pa.Table) -> None:
         """Count the rows of a part; of what was prepared, which is no item, the tokens only."""
-        for name in ("prompt_tokens", "reply_tokens"):
-            self.tokens[name] += pc.sum(part[name]).as_py() or 0
+        self.tokens = self.tokens.plus(Tokens.of(part))
         failed, prepared = pc.field("status") == "failed", pc.field("status") == "prepared"
         for kind, which in (("failed", failed), ("settled", ~failed & ~prepared)):
             self.items[kind] += pc.count_distinct(part.filter(which)["item_id"]).as_py()
@@ -98,8 +101,7 @@ def balance(store: Store, dataset: Dataset, drawn: int, unfinished: int) -> Book
         surplus=dataset.surplus,
         per_label=tally.per_label,
         rows=_rows_written(store),
-        prompt_tokens=tally.tokens["prompt_tokens"],
-        reply_tokens=tally.tokens["reply_tokens"],
+        tokens=tally.tokens,
     )
     _check(books, dataset)
     return books

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from cluster.purse import Currency, Purse
+from cluster.gauge import Gauge
+from cluster.purse import Currency, Purse, Rates
 from cluster.work import Vitals
 from synth.item_clock import ItemClock
 from synth.records import Prompt, Reply, Sampling
@@ -16,19 +17,25 @@ log = logging.getLogger(__name__)
 
 
 class Caller:
-    """Lets calls through to an engine as the grant allows; `news` is set when a call is held back."""
+    """Lets calls through to an engine as the grant allows; `news` is set when a call is held back.
 
-    def __init__(self, engine: Engine, purse: Purse, news: asyncio.Event) -> None:
+    `rates` are the prices of this engine's calls, where they are not those of the purse.
+    """
+
+    def __init__(self, engine: Engine, purse: Purse, news: asyncio.Event, rates: Rates = None) -> None:
         self.engine = engine
         self.purse = purse
         self.tasks: set[asyncio.Task[Any] | None] = set()
         """Those with a call under way or held back; a method may have left some behind."""
         self._news = news
+        self._rates = rates
+        self._gauge = Gauge()
 
     def vitals(self) -> Vitals:
         """Return how the engine fares, and what was spent."""
         running, waiting = self.engine.busy()
-        return Vitals(running, waiting, self.purse.blocked, self.purse.used, self.purse.wanted)
+        purse = self.purse
+        return Vitals(running, waiting, purse.blocked, purse.used, purse.wanted, self._gauge.share())
 
     async def generate(self, prompt: Prompt, sampling: Sampling, seed: int, clock: ItemClock) -> Reply:
         """Return the engine's reply to a prompt; the process ends when the engine is dead."""
@@ -47,18 +54,18 @@ class Caller:
 
     async def _pay(self, prompt: Prompt, sampling: Sampling, seed: int, clock: ItemClock) -> Reply:
         tokens, most = self.engine.prompt_tokens(prompt), sampling.max_tokens
-        if (price := self.purse.take(tokens, most)) is None:
+        if (price := self.purse.take(tokens, most, self._rates)) is None:
             # The driver is to hear at once that the grant is too small.
             self._news.set()
             with clock.blocked():
-                price = await self.purse.reserve(tokens, most)
+                price = await self.purse.reserve(tokens, most, self._rates)
         try:
             with clock.working():
                 reply = await self.engine.generate(prompt, sampling, seed)
         except BaseException:
             self.purse.forfeit(price)
             raise
-        self.purse.settle(price, reply.prompt_tokens, reply.reply_tokens)
+        self.purse.settle(price, reply.prompt_tokens, reply.reply_tokens, self._rates)
         return reply
 
 

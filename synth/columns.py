@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_LEFT_OUT = ("item_id", "position", "piece", "status", "reason", "text_hash", "labels", "row_id")
+_LEFT_OUT = ("item_id", "position", "piece", "status", "reason", "text_hash", "labels", "row_id", "signature")
 
 
 def dataset_table(rows: pa.Table, fields: Sequence[str], names: Sequence[str], single: bool) -> pa.Table:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from cluster.errors import StorageError
 from cluster.ledger import read_ledger
 from cluster.storage import Store
-from synth.choice import choose
+from synth.choice import Choice, choose
 from synth.columns import dataset_table
 from synth.rows import ledger_schema
 from synth.shelf import in_plan_order
@@ -41,13 +41,20 @@ class Dataset:
     digest: str
 
 
-def curate(store: Store, fields: Sequence[str], targets: Mapping[str, int]) -> Dataset:
+def curate(
+    store: Store, fields: Sequence[str], targets: Mapping[str, int], near: float | None = None
+) -> Dataset:
     """Write `data/train-*.parquet` from the ledger; the same ledger always gives the same files.
 
+    near is how similar two rows may not be, as for `Quota`; with None only equal texts are left out.
     Nothing else may write to the ledger meanwhile. Shards are made in the local folder for temporary files,
     and so is room for rows that wait for an earlier one; StorageError when that disk is full.
     """
-    choice = choose(store, targets)
+    return lay_out(store, fields, targets, choose(store, targets, near))
+
+
+def lay_out(store: Store, fields: Sequence[str], targets: Mapping[str, int], choice: Choice) -> Dataset:
+    """Write the rows chosen from a ledger as `curate` does; targets name the task's labels in order."""
     shards, told = _layout(len(choice.rows)), _Told()
     sizes = [size for shard in shards for size in shard]
     with _scratch() as folder:

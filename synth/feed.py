@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster.budget import Budget
 from cluster.work import Outcome, Vitals, Work
+from synth.rows import Tokens
 from synth.suspects import Suspects
 
 W = TypeVar("W", bound=Work)
@@ -26,8 +26,17 @@ class Tally:
 
     rows: Counter[str] = field(default_factory=Counter)
     """Rows by status, and rejections as `rejected:<reason>`."""
-    prompt_tokens: int = 0
-    reply_tokens: int = 0
+    tokens: Tokens = field(default_factory=Tokens)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that the teacher read."""
+        return self.tokens.prompt
+
+    @property
+    def reply_tokens(self) -> int:
+        """Tokens that the teacher wrote."""
+        return self.tokens.reply
 
 
 class Feed(ABC, Generic[W]):
@@ -77,6 +86,8 @@ class Feed(ABC, Generic[W]):
             lot.append(work)
             if self._suspects:
                 aboard = {*aboard, work.id}
+        if not lot:
+            self._budget.rest(replica)
         return lot
 
     def grant(self, replica: str) -> tuple[float, ...]:
@@ -91,8 +102,7 @@ class Feed(ABC, Generic[W]):
             self.seconds += ((now - began) - self.seconds) * (SMOOTHING if self.seconds else 1.0)
             self._suspects.settled(item_id)
         if outcome.rows is not None:
-            self.tally.prompt_tokens += _sum(outcome.rows, "prompt_tokens")
-            self.tally.reply_tokens += _sum(outcome.rows, "reply_tokens")
+            self.tally.tokens = self.tally.tokens.plus(Tokens.of(outcome.rows))
             self._take(outcome.settled, outcome.rows)
         for item_id, message in outcome.errors:
             work, _ = self._aloft.pop(item_id)
@@ -129,7 +139,3 @@ class Feed(ABC, Generic[W]):
         self.vitals.pop(replica, None)
         self._suspects.left(replica)
         self._budget.close(replica, vitals)
-
-
-def _sum(rows: pa.RecordBatch, name: str) -> int:
-    return pc.sum(rows.column(name)).as_py() or 0

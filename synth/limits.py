@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cluster.purse import Currency
 from cluster.settings import Settings
+from synth.rows import Tokens
 
 if TYPE_CHECKING:
     from cluster.budget import Budget
@@ -69,10 +70,14 @@ class Limits(Settings):
     """Local time of day after the start, such as "07:00", or a moment, such as "2031-05-17T07:00"."""
     prices: Prices = Prices()
     """What the teacher costs."""
+    judge_prices: Prices | None = None
+    """What the tokens of a judge with a teacher of its own cost; without it, as much as the teacher's."""
 
     @model_validator(mode="after")
     def _priced(self) -> Self:
-        if self.money is not None and self.prices == Prices():
+        if self.judge_prices is not None and self.judge_prices.gpu_hour:
+            raise ValueError("judge_prices: the judge is on the teacher's GPUs; give prices.gpu_hour")
+        if self.money is not None and not self.priced:
             raise ValueError(
                 "money: needs a price; give limits.prices, for example "
                 "{prompt_million: 0.15, reply_million: 0.6} or {gpu_hour: 2.5}"
@@ -84,14 +89,36 @@ class Limits(Settings):
         """Money for an hour of one GPU."""
         return self.prices.gpu_hour
 
+    @property
+    def priced(self) -> bool:
+        """Whether anything costs money."""
+        return any(each != Prices() for each in (self.prices, self.judge_prices or Prices()))
+
+    def of_tokens(self, tokens: Tokens) -> float:
+        """Return the price of some tokens, those of a judge with a teacher of its own at its price."""
+        judge = self.judge_prices or self.prices
+        return self.prices.of_tokens(*tokens[:2]) + judge.of_tokens(*tokens[2:])
+
     def currencies(self) -> tuple[Currency, ...]:
         """Return what every call is counted in before it starts: tokens, and money where tokens cost some."""
+        return self._rates(self.prices)
+
+    def judge_rates(self) -> tuple[Currency, ...]:
+        """Return the same currencies with the prices of a judge's own teacher."""
+        return self._rates(self.judge_prices or self.prices)
+
+    def spent_on(self, tokens: Tokens) -> tuple[float, ...]:
+        """Return what some tokens cost in each of the currencies."""
+        pairs = zip(self.currencies(), self.judge_rates(), strict=True)
+        return tuple(ours.of(*tokens[:2]) + judge.of(*tokens[2:]) for ours, judge in pairs)
+
+    def _rates(self, prices: Prices) -> tuple[Currency, ...]:
         counted = []
         if self.tokens is not None:
             counted.append(Currency("tokens", 1.0, 1.0))
-        if self.money is not None and self.prices.prompt_million + self.prices.reply_million > 0:
-            prices = self.prices.prompt_million / MILLION, self.prices.reply_million / MILLION
-            counted.append(Currency("money", *prices))
+        costly = (self.prices, self.judge_prices or self.prices)
+        if self.money is not None and any(each.prompt_million + each.reply_million for each in costly):
+            counted.append(Currency("money", prices.prompt_million / MILLION, prices.reply_million / MILLION))
         return tuple(counted)
 
     def amounts(self) -> tuple[float, ...]:
@@ -121,24 +148,24 @@ class Limits(Settings):
         later = "the same command later" if name == "deadline" else "the same command with a higher limit"
         return f"{said}; {later} goes on from here"
 
-    def costs(self, budget: "Budget", prompt_tokens: int, reply_tokens: int) -> dict[str, Any]:
+    def costs(self, budget: "Budget", tokens: Tokens) -> dict[str, Any]:
         """Return the `costs` section of metrics.json; the tokens are those of the ledger.
 
         Money and tokens under limits also hold what died replicas may have spent, which no row shows.
         """
         clock, prices = budget.clock, self.prices
-        for_tokens = max(prices.of_tokens(prompt_tokens, reply_tokens), budget.spent.get("money", 0.0))
+        for_tokens = max(self.of_tokens(tokens), budget.spent.get("money", 0.0))
         for_gpus = clock.gpu_seconds / HOUR * prices.gpu_hour
         costs: dict[str, Any] = {
-            "tokens": {"prompt": prompt_tokens, "reply": reply_tokens},
+            "tokens": {name: n for name, n in tokens._asdict().items() if n or not name.startswith("judge")},
             "gpu_hours": round(clock.gpu_seconds / HOUR, 4),
             "hours": round(clock.seconds / HOUR, 4),
         }
-        if prices != Prices():
+        if self.priced:
             money = {"tokens": for_tokens, "gpus": for_gpus, "total": for_tokens + for_gpus}
             costs["money"] = {name: round(amount, 6) for name, amount in money.items()}
         spent = {
-            "tokens": max(float(prompt_tokens + reply_tokens), budget.spent.get("tokens", 0.0)),
+            "tokens": max(float(sum(tokens)), budget.spent.get("tokens", 0.0)),
             "money": for_tokens + for_gpus,
             "gpu_hours": clock.gpu_seconds / HOUR,
             "hours": clock.seconds / HOUR,

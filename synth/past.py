@@ -12,10 +12,12 @@ from cluster.errors import RunError
 from cluster.ids import pack
 from cluster.ledger import read_ledger
 from cluster.storage import Store
+from synth.near import packed
 from synth.records import Reply
+from synth.rows import TOKENS, Tokens
 from synth.settled import Labels, LedgerRows, Settled
 
-_COUNTED = ("status", "round", "position", "labels", "text_hash", "prompt_tokens", "reply_tokens")
+_COUNTED = ("status", "round", "position", "labels", "text_hash", *TOKENS)
 _REPLIES = ("status", "text", "reason", "prompt_tokens", "reply_tokens")
 
 
@@ -28,24 +30,36 @@ class Past:
 
     settled: Settled
     prepared: Mapping[str, Reply]
-    prompt_tokens: int
-    reply_tokens: int
+    tokens: Tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that the teacher read."""
+        return self.tokens.prompt
+
+    @property
+    def reply_tokens(self) -> int:
+        """Tokens that the teacher wrote."""
+        return self.tokens.reply
 
 
-def read_past(store: Store, labels: Sequence[str]) -> Past:
-    """Read a run's ledger; labels are the task's. RunError when rows have others, or a position two items."""
+def read_past(store: Store, labels: Sequence[str], signed: bool = False) -> Past:
+    """Read a run's ledger, signatures only when they are needed; labels are the task's.
+
+    RunError when rows have other labels, or a position two items.
+    """
     intake = _Intake(store, labels)
-    for table in read_ledger(store, _COUNTED):
+    for table in read_ledger(store, (*_COUNTED, "signature") if signed else _COUNTED):
         intake.add(table)
-    settled, prompt_tokens, reply_tokens = intake.settled(), intake.prompt_tokens, intake.reply_tokens
-    return Past(settled, _replies(store, intake.prepared), prompt_tokens, reply_tokens)
+    return Past(intake.settled(), _replies(store, intake.prepared), intake.tokens)
 
 
 class _Intake:
     """Takes in tables of ledger rows as columns of numbers."""
 
     def __init__(self, store: Store, labels: Sequence[str]) -> None:
-        self.prepared = self.prompt_tokens = self.reply_tokens = self.failed = 0
+        self.prepared = self.failed = 0
+        self.tokens = Tokens()
         self._store = store
         self._names = pa.array(list(labels), pa.string())
         self._labels = tuple(labels)
@@ -54,8 +68,7 @@ class _Intake:
         self._tables: dict[int, list[LedgerRows]] = {}
 
     def add(self, table: pa.Table) -> None:
-        self.prompt_tokens += pc.sum(table["prompt_tokens"]).as_py() or 0
-        self.reply_tokens += pc.sum(table["reply_tokens"]).as_py() or 0
+        self.tokens = self.tokens.plus(Tokens.of(table))
         if table["position"].null_count:
             # Calls of `prepare` have no place in the plan.
             self.prepared += pc.sum(pc.equal(table["status"], "prepared")).as_py() or 0
@@ -71,6 +84,7 @@ class _Intake:
             self._labelings_of(column["labels"]),
             pc.equal(column["status"], "accepted").to_numpy(zero_copy_only=False),
             table["text_hash"].fill_null(0).to_numpy(),
+            packed(table["signature"] if "signature" in table.column_names else None, table.num_rows),
         )
         rounds = column["round"].to_numpy()
         for number in np.unique(rounds).tolist():

@@ -17,7 +17,7 @@ from synth.quota import Candidate
 from synth.records import Author, Item
 from synth.rows import failed_row
 
-_COUNTED = ("item_id", "status", "reason", "labels", "text_hash")
+_COUNTED = ("item_id", "status", "reason", "labels", "text_hash", "signature")
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +44,10 @@ class ItemSource(Feed[Item]):
         reasons: dict[str, str] = {}
         failed: dict[str, str] = {}
         columns = (rows.column(name).to_pylist() for name in _COUNTED)
-        for item_id, status, reason, labels, text_hash in zip(*columns, strict=True):
+        for item_id, status, reason, labels, text_hash, signature in zip(*columns, strict=True):
             self.tally.rows[status] += 1
             if status == "accepted":
-                accepted[item_id].append(Candidate(tuple(labels), text_hash))
+                accepted[item_id].append(Candidate(tuple(labels), text_hash, signature))
             elif status == "rejected":
                 self.tally.rows[f"rejected:{reason}"] += 1
                 reasons[item_id] = reason

@@ -6,13 +6,13 @@ of items is reached, or whose plan ends, is closed and named.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import ceil
 
 from cluster.errors import RunError
 from synth.demand import Deferred, Demand
 from synth.method import Slot
-from synth.quota import Candidate, Quota
+from synth.quota import Candidate, Place, Quota
 from synth.records import Item
 from synth.settled import Known, Labels, Settled
 
@@ -36,8 +36,16 @@ class Planner:
         settled: Settled,
         ceiling: float,
         round: int = 0,
+        near: float | None = None,
+        twins: Collection[Place] = (),
+        spare: Mapping[str, int] = {},
     ) -> None:
-        self.quota = Quota(targets)
+        """near: as for `Quota`; twins: known rows that say the same as others; spare: rows to make beyond
+        the targets of labels, since more such may be found."""
+        wanted = {label: n + spare.get(label, 0) for label, n in targets.items()}
+        self.quota = Quota(wanted, near)
+        self._targets = targets
+        self._twins = twins
         self.drawn = 0
         self.recognised = 0
         self._plan = plan
@@ -45,7 +53,7 @@ class Planner:
         self._round = round
         self._walk = settled.walk(round)
         self._known = next(self._walk, None)
-        self._demands = {label: Demand(n, ceil(n * ceiling)) for label, n in targets.items()}
+        self._demands = {label: Demand(wanted[label], ceil(n * ceiling)) for label, n in targets.items()}
         self._deferred = Deferred()
         self._ended = False
         self._aloft: dict[str, tuple[int, Labels]] = {}
@@ -113,7 +121,7 @@ class Planner:
             if not self.quota.full(label):
                 kept = self.quota.kept[label]
                 why = "the plan has no more items" if self._ended else f"the ceiling is {demand.ceiling}"
-                reasons[label] = f"{kept} of {demand.target} rows from {demand.drawn} items; {why}"
+                reasons[label] = f"{kept} of {self._targets[label]} rows from {demand.drawn} items; {why}"
         return reasons
 
     def _next_planned(self) -> Slot | None:
@@ -133,7 +141,7 @@ class Planner:
                 self._pending.append((slot.position, slot.labels))
                 for label in slot.labels:
                     self._demands[label].drawn += 1
-                self._take(slot.position, slot.labels, known.rows)
+                self._take(slot.position, slot.labels, self._marked(known))
             elif not self._wanted.isdisjoint(slot.labels):
                 self._pending.append((slot.position, slot.labels))
                 return slot
@@ -160,6 +168,14 @@ class Planner:
                 )
         self._known = next(self._walk, None)
         return known
+
+    def _marked(self, known: Known) -> Sequence[Candidate]:
+        """Return the accepted rows of a settled item, the twins among them marked."""
+        if not self._twins:
+            return known.rows
+        stands = ((self._round, known.position, number) for number in range(len(known.rows)))
+        pairs = zip(known.rows, stands, strict=True)
+        return [row._replace(twin=True) if place in self._twins else row for row, place in pairs]
 
     def _strayed(self, known: Known, how: str) -> RunError:
         return RunError(

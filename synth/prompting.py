@@ -12,15 +12,6 @@ from jinja2.sandbox import SandboxedEnvironment
 from cluster.errors import SettingsError
 from synth.records import Example, Message, Prompt, Rejection, Reply
 
-_REFUSALS = re.compile(
-    r"\b(i'?m sorry|i am sorry|i apologi[sz]e|as an ai\b|ai language model|i (?:cannot|can'?t|am unable to|"
-    r"won'?t be able to) (?:assist|help|write|provide|generate|fulfill|create|rewrite|summari[sz]e|perform)|"
-    r"unable to (?:rewrite|summari[sz]e|fulfill))",
-    re.IGNORECASE,
-)
-REFUSAL_WINDOW = 160
-"""Characters at the start of a reply in which a refusal is looked for; later it is part of the text."""
-
 
 def render(template: str, **values: Any) -> str:
     """Fill a Jinja template in the sandbox; SettingsError when it names what is not there."""
@@ -68,7 +59,7 @@ def read_reply(
 
     The reply is split where a header starts a line. The first piece is the example; with `all`, every piece
     is (SynthesizRR's published code), otherwise the rest are rejections `run_on`. Reasons: `cut_off` (the
-    length limit ended it), `empty`, `refusal`, `run_on`.
+    length limit ended it), `empty`, `run_on`. Whether it is a refusal is for `synth.filters` to say.
     """
     found = [_unquote(piece) for piece in _split(reply.text, headers)]
     if reply.finish_reason == "length":
@@ -84,8 +75,6 @@ def _judge(found: Sequence[str], label: str, pieces: str) -> list[Example | Reje
         if not piece:
             if not outcomes:
                 outcomes.append(Rejection("empty", piece, label))
-        elif _REFUSALS.search(piece[:REFUSAL_WINDOW].replace("’", "'")):
-            outcomes.append(Rejection("refusal", piece, label))
         elif outcomes and pieces == "first":
             outcomes.append(Rejection("run_on", piece, label))
         else:

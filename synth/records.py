@@ -135,6 +135,8 @@ class Rejection:
     reason: str
     text: str
     label: str | tuple[str, ...]
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    """What a judge said of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from synth.records import Author, Call, Example, Item, Rejection, Reply, Sampling, Usage, prompt_hash
 
@@ -15,6 +16,24 @@ _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 """What Arrow raises for values that are not of a column's type."""
 TOKENS = ("prompt_tokens", "reply_tokens", "judge_prompt_tokens", "judge_reply_tokens")
 """Columns of token counts; those of a judge with a teacher of its own are apart, for its price."""
+
+
+class Tokens(NamedTuple):
+    """Tokens of some rows or calls; those of a judge with a teacher of its own apart."""
+
+    prompt: int = 0
+    reply: int = 0
+    judge_prompt: int = 0
+    judge_reply: int = 0
+
+    @classmethod
+    def of(cls, rows: pa.Table | pa.RecordBatch) -> "Tokens":
+        """Add up the columns TOKENS of some rows."""
+        return cls(*(pc.sum(rows.column(name)).as_py() or 0 for name in TOKENS))
+
+    def plus(self, other: "Tokens") -> "Tokens":
+        """Return the sum of both, kind by kind."""
+        return Tokens(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def text_hash(text: str) -> int:
@@ -76,12 +95,12 @@ def settled_rows(
             "row_id": f"{item.id}-{piece}",
             "piece": piece,
             "labels": [label] if isinstance(label, str) else list(label),
+            "verdicts": list(outcome.verdicts.items()),
             **{name: common[name] if piece == 0 else 0 for name in TOKENS},
         }
         if isinstance(outcome, Example):
             row |= {"status": "accepted", "extra": list(outcome.extra.items()), **outcome.fields}
             row["text_hash"] = text_hash("\n".join(outcome.fields.values()))
-            row["verdicts"] = list(outcome.verdicts.items())
             row["signature"] = outcome.signature
         else:
             row |= {"status": "rejected", "reason": outcome.reason, main: outcome.text}

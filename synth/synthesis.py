@@ -21,6 +21,7 @@ from synth.past import read_past
 from synth.pipeline import ItemSource, work
 from synth.planner import Planner
 from synth.preparation import CallSource, commit_sources, read_sources
+from synth.quota import Place
 from synth.records import Author
 from synth.replicas import RayFleet
 from synth.rows import ledger_schema
@@ -41,6 +42,12 @@ class Order:
     limits: Limits = field(default_factory=Limits)
     retrieve: Retrieve | None = None
     band: tuple[float, float] | None = None
+    ledger: Ledger | None = None
+    """What rows are committed to; one is shared by several orders that are worked under one lease."""
+    twins: frozenset[Place] = frozenset()
+    """Accepted rows that curation leaves out for what they say."""
+    spare: Mapping[str, int] = field(default_factory=dict)
+    """Rows of labels to make beyond their targets, since more such may be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +77,16 @@ class Synthesis:
         self._began = time.monotonic()
         self._order = order
         limits, assignment = order.limits, order.assignment
-        self._past = read_past(order.store, tuple(order.targets))
-        self._prompt_tokens, self._reply_tokens = self._past.prompt_tokens, self._past.reply_tokens
+        near = assignment.filters.near_duplicates
+        self._past = read_past(order.store, tuple(order.targets), near is not None)
+        self._tokens = self._past.tokens
         currencies = limits.currencies()
-        costs = tuple(each.of(self._prompt_tokens, self._reply_tokens) for each in currencies)
+        costs = limits.spent_on(self._tokens)
         self._budget = open_budget(order.store, currencies, limits.amounts(), costs, order.lease)
-        fleet = RayFleet(replace(assignment, currencies=currencies))
+        fleet = RayFleet(replace(assignment, currencies=currencies, judge_rates=limits.judge_rates()))
         self._method = assignment.method.build(assignment.task)
         schema = ledger_schema(assignment.task.settings.fields)
-        self._committer = Committer(Ledger(order.store, order.lease, schema))
+        self._committer = Committer(order.ledger or Ledger(order.store, order.lease, schema))
         shape = PoolSettings(assignment.teacher.in_flight, assignment.teacher.hang_timeout)
         self._pool = Pool(fleet, shape, order.progress.event)
         self._watch = Watch(limits, self._budget, self._pool, fleet.gpus)
@@ -90,12 +98,15 @@ class Synthesis:
             sources = await self._sources()
             _check_capacity(order, self._method, sources)
             plan = self._method.plan(sources, 0, {})
-            planner = Planner(plan, order.targets, self._past.settled, order.ceiling)
+            near = order.assignment.filters.near_duplicates
+            planner = Planner(
+                plan, order.targets, self._past.settled, order.ceiling, 0, near, order.twins, order.spare
+            )
             planner.catch_up()
             assignment = order.assignment
             author = Author(assignment.method.name, assignment.teacher.model, assignment.revision)
             source = ItemSource(planner, self._committer, author, self._budget)
-            ticker = Ticker(order.progress, source, self._pool, self._watch)
+            ticker = Ticker(order.progress, source, self._pool, self._watch, self._tokens)
             self._watch.look(source)
             if not source.done():
                 teacher = assignment.teacher
@@ -117,14 +128,13 @@ class Synthesis:
             restarts=self._pool.restarts,
             seconds=time.monotonic() - self._began,
             stopped=limits.reason(stopped) if stopped else None,
-            costs=limits.costs(self._budget, self._prompt_tokens, self._reply_tokens),
+            costs=limits.costs(self._budget, self._tokens),
             fleet=_fleet(self._pool, ticker),
         )
 
     def _count(self, feed: Feed[Any]) -> None:
         """Add what a feed spent in this sitting to what the ledger held before it."""
-        self._prompt_tokens += feed.tally.prompt_tokens
-        self._reply_tokens += feed.tally.reply_tokens
+        self._tokens = self._tokens.plus(feed.tally.tokens)
 
     async def _sources(self) -> Sources:
         """Return what was prepared, preparing it first when it is not committed yet."""

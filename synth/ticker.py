@@ -1,17 +1,26 @@
 """What is looked at a few times a second while work goes on: progress, occupancy, and limits of time."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from cluster.budget import Budget
 from cluster.pool import Pool
 from cluster.progress import Progress
 from cluster.work import Loaded, Vitals
-from synth.feed import Feed
+from synth.feed import Feed, Tally
 from synth.limits import HOUR, Limits
 from synth.pipeline import ItemSource
+from synth.rows import Tokens
+from synth.telling import KIND, Speed, Telling
+
+WINDOW_SECONDS = 60.0
+NOTHING = Tokens()
+MARK_SECONDS = 1.0
+"""How far apart the marks are from which the speed over the window is told."""
 
 
 @dataclass(slots=True)
@@ -57,6 +66,10 @@ class Watch:
         for name, left in self._left(now).items():
             feed.close_in(left, name)
 
+    def costs(self, tokens: Tokens) -> dict[str, Any]:
+        """Return what the run has cost so far, as in `metrics.json`."""
+        return self._limits.costs(self._budget, tokens)
+
     def _left(self, now: float) -> dict[str, float]:
         """Return the seconds that each limit of time leaves."""
         limits, clock = self._limits, self._budget.clock
@@ -71,54 +84,118 @@ class Watch:
         return left
 
 
+class _Mark(NamedTuple):
+    """How much there was at a moment."""
+
+    time: float
+    filled: int
+    accepted: int
+    prompt_tokens: int
+    reply_tokens: int
+
+    def since(self, first: "_Mark") -> Speed:
+        seconds = max(1e-6, self.time - first.time)
+        counts = (self.accepted, self.prompt_tokens, self.reply_tokens)
+        earlier = (first.accepted, first.prompt_tokens, first.reply_tokens)
+        return Speed(*((a - b) / seconds for a, b in zip(counts, earlier, strict=True)))
+
+
+class Pace:
+    """Speeds over the last minute, and since the first replica was loaded."""
+
+    def __init__(self) -> None:
+        self._marks: deque[_Mark] = deque()
+        self._began: _Mark | None = None
+
+    def look(self, tally: Tally, filled: int, loaded: bool) -> None:
+        """Take in how much there is by now; the clock starts with the first replica."""
+        now = time.monotonic()
+        mark = _Mark(now, filled, tally.rows["accepted"], tally.prompt_tokens, tally.reply_tokens)
+        if self._began is None:
+            if not loaded:
+                return
+            self._began = mark
+        marks = self._marks
+        if len(marks) > 1 and marks[-1].time - marks[-2].time < MARK_SECONDS:
+            marks.pop()
+        marks.append(mark)
+        # The oldest mark is one window old: the next one is younger.
+        while len(marks) > 2 and now - marks[1].time >= WINDOW_SECONDS:
+            marks.popleft()
+
+    def now(self) -> Speed | None:
+        """Return the speed over the window; None before anything is loaded."""
+        return self._marks[-1].since(self._marks[0]) if self._marks else None
+
+    def average(self) -> Speed:
+        """Return the speed since the first replica was loaded."""
+        return self._marks[-1].since(self._began) if self._marks and self._began else Speed()
+
+    def filling(self) -> float:
+        """Return how many rows a second come to count: over the window or, if none did, since the start."""
+        for first in (self._marks[0], self._began) if self._marks else ():
+            if first and (grown := self._marks[-1].filled - first.filled) > 0:
+                return grown / max(1e-6, self._marks[-1].time - first.time)
+        return 0.0
+
+
 class Ticker:
     """Tells how far the run is."""
 
-    def __init__(self, progress: Progress, source: ItemSource, pool: Pool, watch: Watch) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        source: ItemSource,
+        pool: Pool,
+        watch: Watch,
+        tokens: Tokens = NOTHING,
+    ) -> None:
+        """tokens: those that were used before what the source counts."""
         self._progress = progress
         self._source = source
         self._pool = pool
         self._watch = watch
-        self._began: float | None = None
+        self._tokens = tokens
+        self._pace = Pace()
         self.occupancy = Occupancy()
 
     def tick(self) -> None:
-        """Show one line: rows, speed, rejections, replicas, time left, and the label that lags most."""
+        """Show how far the run is: on a terminal bars and speeds, elsewhere one line."""
         self._watch.look(self._source)
         self.occupancy.look(self._source.vitals, self._pool.loaded)
-        if self._pool.alive and self._began is None:
-            self._began = time.monotonic()
+        telling = self.telling()
+        self._progress.live(KIND, telling.line(), partial(_panel, telling), **telling.as_event())
+
+    def telling(self) -> Telling:
+        """Return how far the run is."""
         planner, tally = self._source.planner, self._source.tally
-        targets, filled = planner.quota.targets, planner.filled()
-        rows, wanted = sum(filled.values()), sum(targets.values())
-        seconds = max(1e-6, time.monotonic() - (self._began or time.monotonic()))
-        speed = tally.rows["accepted"] / seconds
-        left = (wanted - rows) / speed if speed > 0 else None
-        last = min(filled, key=lambda label: filled[label] / max(1, targets[label]))
-        self._progress.live(
-            "synthesis",
-            f"Rows {rows}/{wanted} | {speed:.2f} rows/s | {tally.reply_tokens / seconds:.0f} tok/s | "
-            f"rejected {tally.rows['rejected']} failed {tally.rows['failed']} | "
-            f"replicas {self._pool.alive}{_running(self._source.vitals, self._pool.loaded)} | "
-            f"ETA {_clock(left)} | {last} {filled[last]}/{targets[last]}",
+        targets, filled, pace = planner.quota.targets, planner.filled(), self._pace
+        pace.look(tally, sum(filled.values()), bool(self._pool.alive))
+        left, speed = sum(targets.values()) - sum(filled.values()), pace.filling()
+        vitals = list(self._source.vitals.values())
+        gpus = [each.gpu for each in vitals if each.gpu is not None]
+        return Telling(
             kept=filled,
+            targets=targets,
             rows=dict(tally.rows),
+            prompt_tokens=tally.prompt_tokens,
             reply_tokens=tally.reply_tokens,
+            now=pace.now(),
+            average=pace.average(),
             replicas=self._pool.alive,
             restarts=self._pool.restarts,
-            running=sum(each.running for each in self._source.vitals.values()),
+            running=sum(each.running for each in vitals),
+            waiting=sum(each.waiting for each in vitals),
+            seats=sum(each.seats for each in self._pool.loaded.values()),
             occupancy=self.occupancy.share,
-            eta_seconds=left,
+            gpu=sum(gpus) / len(gpus) if gpus else None,
+            eta_seconds=left / speed if speed > 0 else None,
+            costs=self._watch.costs(self._tokens.plus(tally.tokens)),
         )
 
 
-def _running(vitals: Mapping[str, Vitals], loaded: Mapping[str, Loaded]) -> str:
-    seats = sum(each.seats for each in loaded.values())
-    return f" running {sum(each.running for each in vitals.values())}/{seats}" if seats else ""
+def _panel(telling: Telling) -> object:
+    # Only a terminal needs what draws.
+    from synth.panel import Panel
 
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+    return Panel(telling, fit=True)

@@ -13,11 +13,12 @@ from synth.calling import Caller, idle_vitals
 from synth.filters.settings import FilterSettings
 from synth.filters.sieve import Sieve
 from synth.item_clock import ItemClock
-from synth.method import MethodSettings
+from synth.judge import Judge, JudgeSettings
+from synth.method import Generate, MethodSettings
 from synth.records import Author, Call, Item, Prompt, Reply, Sampling, Usage, prompt_hash
 from synth.rows import as_batch, failed_row, ledger_schema, prepared_row, settled_rows
 from synth.task import Gold, Task
-from synth.teacher import TeacherRefuses, TeacherSettings
+from synth.teacher import Engine, TeacherRefuses, TeacherSettings
 
 BEAT_SECONDS = 1.0
 LINGER_SECONDS = 0.02
@@ -43,6 +44,11 @@ class Assignment:
     filters: FilterSettings = field(default_factory=FilterSettings)
     test: tuple[Gold, ...] = ()
     """Gold test rows, which no accepted text may copy; no teacher is shown them."""
+    judge: JudgeSettings | None = None
+    judge_revision: str = ""
+    """Revision of the judge's own teacher, if it has one."""
+    judge_rates: tuple[Currency, ...] = ()
+    """What calls of the judge's own teacher cost, in the same currencies."""
 
 
 class Worker:
@@ -54,7 +60,9 @@ class Worker:
         self._sieve = Sieve(assignment.filters, assignment.task, assignment.test)
         self._schema = ledger_schema(assignment.task.settings.fields)
         self._author = Author(assignment.method.name, assignment.teacher.model, assignment.revision)
+        self._judge = Judge(assignment.judge, assignment.task) if assignment.judge else None
         self._caller: Caller | None = None
+        self._judge_caller: Caller | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._made: list[tuple[str, list[dict[str, Any]]]] = []
         self._errors: list[tuple[str, str]] = []
@@ -70,14 +78,13 @@ class Worker:
 
     async def load(self) -> Loaded:
         """Load the engine; ModelError when its weights are not those that the run was begun with."""
-        teacher = self._assignment.teacher
-        engine = await teacher.engine()
-        if engine.revision != self._assignment.revision:
-            raise ModelError(
-                f"teacher {teacher.model}: revision {engine.revision} is on this "
-                f"node, {self._assignment.revision} where the run was begun; give all nodes the same files"
-            )
-        self._caller = Caller(engine, Purse(self._assignment.currencies), self._news)
+        teacher, judge = self._assignment.teacher, self._assignment.judge
+        engine = await _loaded(teacher, self._assignment.revision)
+        purse = Purse(self._assignment.currencies)
+        self._caller = self._judge_caller = Caller(engine, purse, self._news)
+        if judge is not None and judge.teacher is not None:
+            second = await _loaded(judge.teacher, self._assignment.judge_revision)
+            self._judge_caller = Caller(second, purse, self._news, self._assignment.judge_rates)
         capacity = engine.capacity()
         return Loaded(
             await self.where(), teacher.in_flight or capacity.in_flight, capacity.seats, capacity.facts
@@ -104,7 +111,7 @@ class Worker:
 
     async def drop(self) -> Vitals:
         """Give up what is under way, as it is not needed any more; return the last account."""
-        calling = self._caller.tasks if self._caller is not None else set()
+        calling = [task for caller in self._callers() for task in caller.tasks]
         tasks = [task for task in {*self._tasks.values(), *calling} if task is not None]
         for task in tasks:
             task.cancel()
@@ -119,8 +126,12 @@ class Worker:
     async def stop(self) -> None:
         """Free the engine; the replica is ended next."""
         await self.drop()
-        if self._caller is not None:
-            await self._caller.engine.close()
+        for caller in self._callers():
+            await caller.engine.close()
+
+    def _callers(self) -> list[Caller]:
+        """Return the teacher's caller, and that of a judge with a teacher of its own."""
+        return list(dict.fromkeys(each for each in (self._caller, self._judge_caller) if each is not None))
 
     def _vitals(self) -> Vitals:
         return self._caller.vitals() if self._caller else idle_vitals(self._assignment.currencies)
@@ -168,21 +179,43 @@ class Worker:
     async def _examples(self, item: Item, clock: ItemClock) -> list[dict[str, Any]]:
         calls: list[Usage] = []
 
-        async def generate(prompt: Prompt, sampling: Sampling) -> Reply:
-            reply = await self._generate(prompt, sampling, int(item.id[:12], 16) + len(calls), clock)
-            calls.append(Usage(prompt_hash(prompt), sampling, reply.prompt_tokens, reply.reply_tokens))
-            return reply
+        def asking(caller: Caller | None) -> Generate:
+            own = caller is not self._caller
 
-        outcomes = self._sieve.sift(item, await self._method.examples(item, generate))
+            async def generate(prompt: Prompt, sampling: Sampling) -> Reply:
+                seed = int(item.id[:12], 16) + len(calls)
+                reply = await self._generate(caller, prompt, sampling, seed, clock)
+                tokens = reply.prompt_tokens, reply.reply_tokens
+                calls.append(Usage(prompt_hash(prompt), sampling, *tokens, judge=own))
+                return reply
+
+            return generate
+
+        outcomes = self._sieve.sift(item, await self._method.examples(item, asking(self._caller)))
+        if self._judge is not None:
+            outcomes = await self._judge.review(outcomes, asking(self._judge_caller))
         if not outcomes:
             return [failed_row(item, "the method returned nothing", self._author)]
         return settled_rows(item, outcomes, calls, self._author, "text")
 
     async def _call(self, call: Call, clock: ItemClock) -> list[dict[str, Any]]:
-        reply = await self._generate(call.prompt, call.sampling, int(call.id[:12], 16), clock)
+        reply = await self._generate(self._caller, call.prompt, call.sampling, int(call.id[:12], 16), clock)
         return [prepared_row(call, reply, self._author)]
 
-    async def _generate(self, prompt: Prompt, sampling: Sampling, seed: int, clock: ItemClock) -> Reply:
-        if self._caller is None:
+    async def _generate(
+        self, caller: Caller | None, prompt: Prompt, sampling: Sampling, seed: int, clock: ItemClock
+    ) -> Reply:
+        if caller is None:
             raise RuntimeError("the replica was given work before it was loaded")
-        return await self._caller.generate(prompt, sampling, seed, clock)
+        return await caller.generate(prompt, sampling, seed, clock)
+
+
+async def _loaded(teacher: TeacherSettings, revision: str) -> Engine:
+    """Load an engine; ModelError when its weights are not those that the run was begun with."""
+    engine = await teacher.engine()
+    if engine.revision != revision:
+        raise ModelError(
+            f"teacher {teacher.model}: revision {engine.revision} is on this node, {revision} where the run "
+            "was begun; give all nodes the same files"
+        )
+    return engine

@@ -42,6 +42,8 @@ def read_costs(metrics: Mapping[str, Any]) -> list[Cost]:
     amounts = (
         ("Prompt tokens", tokens.get("prompt"), count),
         ("Reply tokens", tokens.get("reply"), count),
+        ("Prompt tokens of the judge", tokens.get("judge_prompt"), count),
+        ("Reply tokens of the judge", tokens.get("judge_reply"), count),
         ("GPU-hours", costs.get("gpu_hours"), quantity),
         ("Hours of generation", costs.get("hours"), quantity),
         ("Money for tokens", spent.get("tokens"), money),

@@ -14,15 +14,17 @@ from pydantic import Field
 from cluster.settings import digest
 from synth.method import Tokenizer
 from synth.prompting import as_text
-from synth.records import Prompt, Reply, Sampling
+from synth.records import Prompt, Reply, Sampling, Structure
 from synth.teacher import Capacity, Engine, TeacherSettings
 from synth.teachers.scripted_orders import Orders
+from synth.teachers.scripted_structures import Writer
 
 SEATS = 64
 """What an engine without a limit says of itself."""
 LAST_LINES = 6
 """A reply is made of words of so many last lines of its prompt."""
 REFUSALS = ("I'm sorry, but I can't help with that.", "As an AI language model, I cannot write this text.")
+REPEATED = "The very same sentence comes back once more."
 
 
 class ScriptedSettings(TeacherSettings):
@@ -48,6 +50,8 @@ class ScriptedSettings(TeacherSettings):
     """Share of prompts whose reply is cut off by the length limit."""
     repeat: float = Field(0, ge=0, le=1)
     """Share of prompts that get one and the same reply."""
+    mangle: float = Field(0, ge=0, le=1)
+    """Share of prompts whose structured reply is prose, fenced, cut, or JSON as the careless write it."""
     raise_on: str | None = None
     """A prompt that contains this text raises an error."""
     stall_on: str | None = None
@@ -62,7 +66,9 @@ class ScriptedSettings(TeacherSettings):
 
     def identity(self) -> dict[str, object]:
         script = self.model_dump(include={"words", "refuse", "empty", "run_on", "cut_off", "repeat"})
-        return super().identity() | script
+        # Runs from before there was this setting stay theirs.
+        mangled = {"mangle": self.mangle} if self.mangle else {}
+        return super().identity() | script | mangled
 
     def check(self) -> str:
         return digest(self.identity())[:12]
@@ -159,6 +165,8 @@ class ScriptedEngine:
         number = blake2b(f"{seed} {text}".encode(), digest_size=8).digest()
         # One generator, seeded anew for each reply: making one costs more than all the rest.
         self._rng.seed(int.from_bytes(number, "big"))
+        if sampling.structure is not None:
+            return self._structured(text, sampling.structure)
         reply = self._write(text, sampling)
         cut = self._rng.random() < self.settings.cut_off
         return Reply(reply, "length" if cut else "stop", len(text.split()), len(reply.split()))
@@ -171,14 +179,42 @@ class ScriptedEngine:
         if (kind := kind - script.empty) < 0:
             return ""
         if (kind := kind - script.repeat) < 0:
-            return "The very same sentence comes back once more."
-        tail = text.rstrip().rsplit("\n", LAST_LINES)[-LAST_LINES:]
-        # A word with a colon could be read as a header.
-        words = [word for line in tail for word in line.split() if ":" not in word] or ["text"]
-        body = " ".join(rng.choices(words, k=script.words)) + "."
+            return REPEATED
+        body = " ".join(rng.choices(_words(text), k=script.words)) + "."
         if kind - script.run_on < 0:
             return f"{body}\n\n{_header(text, sampling)}: and here begins another one."
         return body
+
+    def _structured(self, text: str, structure: Structure) -> Reply:
+        """Return a reply that has a form; what goes wrong comes in its share, as in other replies."""
+        cut = self._rng.random() < self.settings.cut_off
+        reply = self._fill(text, structure)
+        if cut:
+            reply = reply[: len(reply) // 2]
+        return Reply(reply, "length" if cut else "stop", len(text.split()), len(reply.split()))
+
+    def _fill(self, text: str, structure: Structure) -> str:
+        script, rng = self.settings, self._rng
+        kind = rng.random()
+        if (kind := kind - script.refuse) < 0:
+            return rng.choice(REFUSALS)
+        if (kind := kind - script.empty) < 0:
+            return ""
+        if (kind := kind - script.repeat) < 0:
+            rng.seed(0)
+            return Writer(rng, REPEATED.split(), script.words).reply(structure)
+        writer = Writer(rng, _words(text), script.words)
+        reply = writer.reply(structure)
+        if (kind := kind - script.run_on) < 0:
+            return f"{reply}\n\n{writer.reply(structure)}"
+        return writer.mangled(reply) if kind - script.mangle < 0 else reply
+
+
+def _words(text: str) -> list[str]:
+    """Return the words that a reply to a prompt is made of."""
+    tail = text.rstrip().rsplit("\n", LAST_LINES)[-LAST_LINES:]
+    # A word with a colon could be read as a header.
+    return [word for line in tail for word in line.split() if ":" not in word] or ["text"]
 
 
 def _header(text: str, sampling: Sampling) -> str:

@@ -11,6 +11,7 @@ from cluster.models import resolve_model
 from synth.method import Tokenizer
 from synth.records import Prompt, Reply, Sampling
 from synth.teacher import Capacity, Engine, TeacherSettings
+from synth.teachers.choice_decoding import ChoiceGuide
 from synth.teachers.torch_hardware import best_dtype, free_memory, is_out_of_memory, threads
 from synth.tokens import TeacherTokenizer
 
@@ -89,6 +90,8 @@ class BatchedEngine:
             "max_model_len": self._length,
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "device": str(self._model.device),
+            # JSON is only asked for in the prompt; `synth.structured` reads what comes.
+            "structured": "choices decoded, JSON parsed",
         }
         return Capacity(in_flight=BATCHES * seats, seats=seats, facts=facts)
 
@@ -158,11 +161,12 @@ class BatchedEngine:
 
         inner, sampling = self._tokenizer.inner, batch[0].sampling
         padded = inner.pad({"input_ids": [request.tokens for request in batch]}, return_tensors="pt")
+        width = padded["input_ids"].shape[1]
+        arguments = self._arguments(sampling) | self._guide(sampling, width)
         # Replicas start from one default seed: without this they would write the same texts.
         torch.manual_seed(batch[0].seed)
         with torch.inference_mode():
-            output = self._model.generate(**padded.to(self._model.device), **self._arguments(sampling))
-        width = padded["input_ids"].shape[1]
+            output = self._model.generate(**padded.to(self._model.device), **arguments)
         return [
             self._reply(row, request) for row, request in zip(output[:, width:].tolist(), batch, strict=True)
         ]
@@ -179,6 +183,14 @@ class BatchedEngine:
         if sampling.stop:
             arguments |= {"stop_strings": list(sampling.stop), "tokenizer": self._tokenizer.inner}
         return arguments
+
+    def _guide(self, sampling: Sampling, width: int) -> dict[str, Any]:
+        """Return the argument of generate that holds replies to choices, where there are some."""
+        if sampling.structure is None or not sampling.structure.choices:
+            return {}
+        inner = self._tokenizer.inner
+        choices = inner(list(sampling.structure.choices), add_special_tokens=False)["input_ids"]
+        return {"prefix_allowed_tokens_fn": ChoiceGuide(choices, inner.eos_token_id, width)}
 
     def _reply(self, row: list[int], request: _Request) -> Reply:
         inner, limit = self._tokenizer.inner, request.sampling.max_tokens

@@ -16,6 +16,7 @@ from synth.records import Prompt, Reply, Sampling
 from synth.teacher import Capacity, Engine, EngineDied, TeacherSettings
 from synth.teachers.vllm_loading import arguments, content_arguments, turn
 from synth.teachers.vllm_stats import EngineStats, StepCounter
+from synth.teachers.vllm_structured import constraint, decoding, is_refusal, refusal
 from synth.tokens import TeacherTokenizer
 
 CPU_CACHE_GIB = 1
@@ -110,6 +111,7 @@ class VllmEngine:
         self.stats = EngineStats()
         self._tokenizer = TeacherTokenizer(settings.model)
         chosen = arguments(settings, self._tokenizer.folder, bool(current_platform.is_cpu()))
+        chosen["structured_outputs_config"] = decoding(chosen.get("structured_outputs_config"))
         with turn(settings):
             self._engine = AsyncLLM.from_engine_args(
                 AsyncEngineArgs(**chosen),
@@ -134,6 +136,7 @@ class VllmEngine:
             "kv_tokens": _kv_tokens(config.cache_config),
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
             "executor": str(config.parallel_config.distributed_executor_backend),
+            "structured": "decoded",
         }
         return Capacity(in_flight=math.ceil(SPARE * seats), seats=seats, facts=facts)
 
@@ -162,13 +165,18 @@ class VllmEngine:
         except Exception as error:
             if self._engine.errored:
                 raise EngineDied(f"{type(error).__name__}: {error}") from error
+            if sampling.structure is not None and is_refusal(error):
+                raise refusal(sampling.structure, error) from error
             raise
         finally:
             self._inside -= 1
         reply = last.outputs[0]
+        if reply.finish_reason not in ("stop", "length"):
+            # Of this request alone: its grammar could not be compiled, or the reply left it.
+            raise RuntimeError(f"vLLM gave a request up: {reply.finish_reason}; its log says why")
         return Reply(
             text=reply.text,
-            finish_reason="length" if reply.finish_reason == "length" else "stop",
+            finish_reason=reply.finish_reason,
             prompt_tokens=len(tokens),
             reply_tokens=len(reply.token_ids),
         )
@@ -187,6 +195,7 @@ def _parameters(sampling: Sampling) -> Any:
         max_tokens=sampling.max_tokens,
         stop=list(sampling.stop),
         output_kind=RequestOutputKind.FINAL_ONLY,
+        structured_outputs=constraint(sampling.structure),
     )
 
 

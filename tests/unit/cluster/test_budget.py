@@ -194,7 +194,14 @@ def test_others_at_work_put_the_end_off_and_others_at_rest_do_not(store: Countin
     budget.hear("b", Vitals(running=1, used=(1.0,), wanted=(0.0,)))
     assert budget.exhausted() is None
     budget.hear("b", Vitals(used=(2.0,), wanted=(0.0,)))
+    assert budget.exhausted() is None, "b has only just finished: there may be more for it"
+    budget.rest("b")
     assert budget.exhausted() == "tokens"
+    budget.grant("b")
+    assert budget.exhausted() is None, "b was given work"
+    budget.hear("b", Vitals(running=1, used=(2.0,), wanted=(0.0,)))
+    budget.rest("b")
+    assert budget.exhausted() is None, "it has still something to do"
     budget.grant("b")
     assert budget.exhausted() is None, "b was given work"
     budget.close("b", Vitals(used=(2.0,)))

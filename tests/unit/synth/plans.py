@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from synth.method import Slot
+from synth.near import WIDTH
 from synth.quota import Candidate
 from synth.records import Item
 from synth.settled import Labels, LedgerRows, Settled
@@ -23,12 +24,14 @@ def settled_of(items: Iterable[tuple[Item, Sequence[Candidate]]]) -> Settled:
     """What a ledger holds whose items of round 0 gave these rows; an item without any was rejected."""
     labelings: list[Labels] = []
     rows: list[tuple[Item, int, bool, int]] = []
+    signed = b""
     for item, candidates in items:
         for row in candidates or (None,):
             labels = item.labels if row is None else row.labels
             if labels not in labelings:
                 labelings.append(labels)
             text = 0 if row is None else row.text_hash
+            signed += (row and row.signature) or bytes(WIDTH)
             rows.append((item, labelings.index(labels), row is not None, text))
     if not rows:
         return Settled()
@@ -39,5 +42,6 @@ def settled_of(items: Iterable[tuple[Item, Sequence[Candidate]]]) -> Settled:
         np.array([row[1] for row in rows], np.int32),
         np.array([row[2] for row in rows], np.bool_),
         np.array([row[3] for row in rows], np.int64),
+        np.frombuffer(signed, np.uint8).reshape(-1, WIDTH),
     )
     return Settled({0: columns}, labelings)

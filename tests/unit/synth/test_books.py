@@ -16,7 +16,7 @@ from cluster.storage import LocalStore
 from synth.books import Books, Items, balance
 from synth.curate import curate
 from synth.records import Author, Call, Example, Rejection, Reply, Sampling, Usage, make_item
-from synth.rows import failed_row, ledger_schema, prepared_row, settled_rows
+from synth.rows import Tokens, failed_row, ledger_schema, prepared_row, settled_rows
 
 AUTHOR = Author("fewgen", "scripted", "abc")
 SCHEMA = ledger_schema(("text",))
@@ -64,8 +64,7 @@ def test_books_that_balance_tell_items_rows_reasons_and_tokens(store: LocalStore
         surplus={"duplicate": 1, "over_target": 1},
         per_label={"a": {"accepted": 4, "rejected": 1}, "b": {"accepted": 1, "failed": 1}},
         rows=3,
-        prompt_tokens=45,
-        reply_tokens=13,
+        tokens=Tokens(45, 13),
     )
     rows = books.as_json()["rows"]
     assert rows["returned"] == rows["accepted"] + sum(rows["rejected"].values())

@@ -21,6 +21,8 @@ from cluster.storage import LocalStore
 from synth import curate as curation
 from synth import records, shelf
 from synth.curate import Dataset, curate
+from synth.filters.minhash import signature
+from synth.filters.reading import Reading
 from synth.records import Author, Example, Rejection, make_item
 from synth.rows import failed_row, ledger_schema, settled_rows
 
@@ -66,6 +68,32 @@ NIGHT = [
     settle(10, "b", "Third of b."),
 ]
 TARGETS = {"a": 3, "b": 2}
+
+
+def test_near_rows_are_surplus_and_the_first_in_plan_order_stays_whatever_the_parts(tmp_path: Path) -> None:
+    texts = {
+        0: "The keeper saved two penalties and sent the visitors home without a point.",
+        1: "A probe has found traces of water in rocks from the far side of the moon.",
+        2: "The keeper saved two penalties and sent the visitors home without a goal.",
+        3: "The keeper saved two penalties, and sent the visitors home without a point!",
+        4: "Voters went to the polls on Sunday to elect a new parliament.",
+    }
+    items = []
+    for position, text in texts.items():
+        item = make_item("key", 0, position, ("a",), draw=position)
+        example = Example({"text": text}, "a", signature=signature([Reading(text)]))
+        items.append(settled_rows(item, [example], [], AUTHOR, "text"))
+    stores = [
+        store_of(tmp_path / str(n), parts) for n, parts in enumerate([[items], [[i] for i in items[::-1]]])
+    ]
+    for store in stores:
+        made = curate(store, ("text",), {"a": 9}, 0.7)
+        assert (made.per_label, made.surplus) == ({"a": 3}, {"near_duplicate": 2})
+        assert table(store)["text"].to_pylist() == [texts[0], texts[1], texts[4]]
+        assert "signature" not in table(store).column_names
+        assert curate(store, ("text",), {"a": 9}, 0.95).rows == 4
+        assert curate(store, ("text",), {"a": 9}).surplus == {}
+    assert data(stores[0]) == data(stores[1])
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,6 +14,7 @@ from cluster.settings import override, validate
 from cluster.storage import LocalStore
 from cluster.work import Vitals
 from synth.limits import Limits
+from synth.rows import Tokens
 
 PRICES = {"prompt_million": 0.5, "reply_million": 2.0}
 
@@ -122,7 +123,7 @@ def test_the_costs_hold_what_was_spent_and_what_is_left(tmp_path: Path) -> None:
     (granted, _) = budget.grant("a")
     budget.close("a", None)
     budget.clock.add(7200, 1800)
-    costs = given.costs(budget, 1000, 200)
+    costs = given.costs(budget, Tokens(1000, 200))
     assert costs["tokens"] == {"prompt": 1000, "reply": 200}
     assert (costs["gpu_hours"], costs["hours"]) == (2.0, 0.5)
     assert costs["money"]["gpus"] == 6 and costs["money"]["total"] == pytest.approx(6.002, abs=0.1)
@@ -134,10 +135,29 @@ def test_the_costs_hold_what_was_spent_and_what_is_left(tmp_path: Path) -> None:
     assert "hours" not in costs["limits"]
 
 
+def test_a_judge_of_its_own_has_a_price_of_its_own(tmp_path: Path) -> None:
+    given = limits(money=9.0, tokens=10**7, prices=PRICES, judge_prices={"reply_million": 10})
+    tokens = Tokens(2_000_000, 500_000, 1_000_000, 100_000)
+    assert given.of_tokens(tokens) == pytest.approx(1 + 1 + 1)
+    assert given.spent_on(tokens) == pytest.approx((3_600_000, 3))
+    assert [each.name for each in given.judge_rates()] == [each.name for each in given.currencies()]
+    costs = given.costs(open_budget(LocalStore(tmp_path), (), (), ()), tokens)
+    assert costs["tokens"] == tokens._asdict() and costs["money"]["total"] == pytest.approx(3)
+    # Without one the judge is as dear as the teacher; with one, it may be all that costs.
+    assert limits(prices=PRICES).of_tokens(tokens) == pytest.approx(1 + 1 + 0.5 + 0.2)
+    only = limits(money=1.0, judge_prices={"prompt_million": 1})
+    assert only.spent_on(tokens) == pytest.approx((1,))
+
+
+def test_gpus_of_a_judge_are_those_of_the_teacher() -> None:
+    with pytest.raises(SettingsError, match=r"judge_prices: .*give prices.gpu_hour"):
+        limits(judge_prices={"gpu_hour": 1})
+
+
 def test_without_prices_and_limits_the_costs_are_tokens_and_time(tmp_path: Path) -> None:
     budget = open_budget(LocalStore(tmp_path), (), (), ())
     budget.hear("a", Vitals())
-    assert limits().costs(budget, 1000, 200) == {
+    assert limits().costs(budget, Tokens(1000, 200)) == {
         "tokens": {"prompt": 1000, "reply": 200},
         "gpu_hours": 0,
         "hours": 0,

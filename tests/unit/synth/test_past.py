@@ -15,6 +15,7 @@ from cluster.errors import RunError
 from cluster.lease import acquire
 from cluster.ledger import Ledger
 from cluster.storage import LocalStore
+from synth.near import WIDTH, packed
 from synth.past import Past, read_past
 from synth.quota import Candidate
 from synth.records import Author, Call, Example, Item, Rejection, Reply, Sampling, Usage, make_item
@@ -49,8 +50,8 @@ class Run:
         flat = [row for some in rows for row in some]
         self.ledger.commit([pa.RecordBatch.from_pylist(flat, schema=SCHEMA)])
 
-    def past(self, labels: Sequence[str] = LABELS) -> Past:
-        return read_past(self.store, labels)
+    def past(self, labels: Sequence[str] = LABELS, signed: bool = False) -> Past:
+        return read_past(self.store, labels, signed)
 
     def heir(self) -> "Run":
         """The same run, taken over while its owner, who still believes in it, sleeps."""
@@ -65,7 +66,10 @@ def run(tmp_path: Path) -> Run:
 
 
 def facts(settled: Settled, round: int = 0) -> list[tuple[int, str, tuple[str, ...], list[Candidate]]]:
-    return [(k.position, settled.id_of(round, k), k.labels, list(k.rows)) for k in settled.walk(round)]
+    return [
+        (k.position, settled.id_of(round, k), k.labels, [row._replace(alone=None) for row in k.rows])
+        for k in settled.walk(round)
+    ]
 
 
 def test_items_come_in_plan_order_with_their_accepted_rows_and_all_tokens(run: Run) -> None:
@@ -151,6 +155,25 @@ def test_two_items_at_one_position_are_named(run: Run) -> None:
         run.past()
 
 
+def test_signatures_come_back_with_their_rows_when_they_are_asked_for(run: Run) -> None:
+    made = [bytes([n] * WIDTH) for n in (1, 2, 3)]
+    run.commit(
+        written(item(4), Example({"text": "d"}, "art", signature=made[2]), Rejection("empty", "", "art")),
+        written(item(1), Example({"text": "b"}, "art"), Example({"text": "c"}, "art", signature=made[1])),
+    )
+    run.commit(
+        [failed_row(item(2), "raised", AUTHOR)],
+        written(item(0), Example({"text": "a"}, "art", signature=made[0])),
+    )
+    for signed, told in (
+        (True, [[made[0]], [None, made[1]], [], [made[2]]]),
+        (False, [[None], [None] * 2, [], [None]]),
+    ):
+        settled = run.past(signed=signed).settled
+        assert [[row.signature for row in known.rows] for known in settled.walk(0)] == told
+        assert settled.nbytes < 500 + signed * 4 * WIDTH
+
+
 @pytest.mark.parametrize("count", [1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])
 def test_many_items_are_walked_in_order_and_take_at_most_sixty_bytes_each(count: int) -> None:
     random, order = Random(0), list(range(count))
@@ -162,10 +185,11 @@ def test_many_items_are_walked_in_order_and_take_at_most_sixty_bytes_each(count:
         np.array([n % 3 for n in order], np.int32),
         np.array([n % 5 > 0 for n in order], np.bool_),
         np.array(order, np.int64) * 7,
+        packed(None, count),
     )
     settled = Settled({0: columns}, [(label,) for label in LABELS])
     assert [known for known in settled.walk(0)] == [
-        Known(n, n, (LABELS[n % 3],), [Candidate((LABELS[n % 3],), 7 * n)] if n % 5 else [])
+        Known(n, n, (LABELS[n % 3],), [Candidate((LABELS[n % 3],), 7 * n, alone=True)] if n % 5 else [])
         for n in range(count)
     ]
     assert [settled.id_of(0, known) for known in settled.walk(0)] == [row.tobytes().hex() for row in ids]

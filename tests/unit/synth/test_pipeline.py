@@ -1,6 +1,7 @@
 """Between pool and ledger: strikes, re-queued items, suspects, tallies, and when the run gives up."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -212,3 +213,21 @@ def test_no_work_is_handed_out_once_the_budget_is_spent(tmp_path: Path) -> None:
         run.settle(Outcome(vitals=Vitals(used=(0.0,), wanted=(101.0,), blocked=2)))
     assert run.lot(1, item, late) == []
     assert (run.source.done(), run.source.stopped) == (True, "tokens")
+
+
+def test_a_replica_that_has_just_finished_does_not_end_a_run_while_another_is_held_back(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path, tokens=1000)
+    items = run.lot(4, replica="a")
+    run.source.grant("a")
+    run.settle(Outcome(vitals=Vitals(running=4, blocked=1, used=(0.0,), wanted=(1000.0,))), "a")
+    run.lot(4, replica="b")
+    for _ in range(4):
+        run.source.grant("b")
+        run.settle(Outcome(vitals=Vitals(blocked=4, used=(0.0,), wanted=(800.0,))), "b")
+    # All of its items come back at once: it holds what b wants, and has nothing to do for a moment.
+    run.settle(replace(accepted(*items), vitals=Vitals(used=(100.0,), wanted=(0.0,))), "a")
+    assert not run.source.done() and len(run.lot(4, replica="a")) == 4
+    run.source.grant("a")
+    assert not run.source.done()

@@ -11,6 +11,7 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synth.near import WIDTH
 from synth.planner import Planner
 from synth.quota import Candidate, Quota
 from synth.records import Item, make_item
@@ -18,6 +19,7 @@ from tests.unit.synth.plans import settled_of, slots_of
 
 Rows = tuple[Candidate, ...]
 Kept = list[tuple[int, Candidate]]
+NEAR = 0.7
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,13 @@ class World:
 
     def curated(self, settled: Mapping[str, Rows]) -> Kept:
         """Judge the rows of the settled items in plan order, as curation does."""
-        quota = Quota(self.targets)
+        quota = Quota(self.targets, NEAR)
         rows = [(item.position, row) for item in self.plan for row in settled.get(item.id, ())]
         return [pair for pair in rows if quota.judge(pair[1]) == "kept"]
 
     def oracle(self) -> tuple[Kept, Quota, Counter[str]]:
         """Walk the plan, all of it settled; take an item while a label of it is open."""
-        taken, quota, kept = Counter[str](), Quota(self.targets), Kept()
+        taken, quota, kept = Counter[str](), Quota(self.targets, NEAR), Kept()
         for item in self.plan:
             if any(self.is_open(label, taken, quota) for label in item.labels):
                 rows = self.replies[item.position]
@@ -86,9 +88,19 @@ class Night:
         known = [(item, self.settled[item.id]) for item in self.world.plan if item.id in self.settled]
         self.random.shuffle(known)
         plan = slots_of(self.world.plan)
-        planner = Planner(plan, self.world.targets, settled_of(known), self.world.ceiling)
+        planner = Planner(plan, self.world.targets, settled_of(known), self.world.ceiling, near=NEAR)
         planner.catch_up()
         return planner, [], set()
+
+
+def signature(random: Random) -> bytes | None:
+    """One of a few families whose members are near to one another, more or less; or none."""
+    if not (family := random.randrange(9)):
+        return None
+    made = bytearray(Random(family).randbytes(WIDTH) if family < 4 else random.randbytes(WIDTH))
+    for place in random.sample(range(WIDTH), random.choice([0, 5, 16, 24])):
+        made[place] = random.randrange(256)
+    return bytes(made)
 
 
 @st.composite
@@ -109,7 +121,10 @@ def worlds(draw: st.DrawFn, several: bool) -> World:
         written = [label for label in mine for _ in range(random.choice([1, 1, 2]))]
         pieces = [label for label in written if random.random() >= refused]
         hashes = [random.randrange(6) if random.random() < twins else next(fresh) for _ in pieces]
-        replies.append(tuple(Candidate((label,), text) for label, text in zip(pieces, hashes, strict=True)))
+        rows = [
+            Candidate((label,), text, signature(random)) for label, text in zip(pieces, hashes, strict=True)
+        ]
+        replies.append(tuple(rows))
     return World(targets, plan, replies, ceiling)
 
 

@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import SettingsError
-from synth.prompting import REFUSAL_WINDOW, as_text, chat, read_reply, render, stops, with_article
+from synth.prompting import as_text, chat, read_reply, render, stops, with_article
 from synth.records import Example, Message, Rejection, Reply
 
 HEADERS = ("News Article", "Headline")
-REASONS = {"empty", "refusal", "run_on", "cut_off"}
+REASONS = {"empty", "run_on", "cut_off"}
 Pieces = Literal["first", "all"]
 
 PARTS = st.sampled_from(
-    ["\n", "\n\n", " ", "Headline:", "News Article:", "Rain.", '"', "“", "'", "I'm sorry", "as an AI", "\r\n"]
+    ["\n", "\n\n", " ", "Headline:", "News Article:", "Rain.", '"', "“", "'", "I'm sorry", "\r\n"]
 )
 TEXTS = st.text(max_size=80) | st.lists(PARTS | st.text(max_size=5), max_size=12).map("".join)
 FINISHES = st.sampled_from(["stop", "length"]) | st.text(max_size=8)
@@ -57,34 +57,11 @@ def test_a_reply_without_a_text_is_one_empty_rejection(text: str) -> None:
     assert read(text) == read(text, "all") == [("empty", "")]
 
 
-REFUSALS = """\
-I'm sorry, but I can't help with that.
-As an AI language model, I have no opinion.
-Unfortunately I cannot rewrite this article.
-I APOLOGISE, that is not possible."""
-
-
-@pytest.mark.parametrize("text", [*REFUSALS.splitlines(), ("I’m sorry, no.")])
-def test_a_refusal_is_rejected_with_its_text(text: str) -> None:
-    assert read(text) == read(f'"{text}"') == [("refusal", text)]
-
-
-def test_words_of_refusal_deep_in_a_text_are_part_of_it() -> None:
-    early, late = ("x" * room + " I'm sorry, he said." for room in (REFUSAL_WINDOW - 20, REFUSAL_WINDOW))
-    assert read(early) + read(late) == [("refusal", early), ("ok", late)]
-    assert read("The champion cannot write off the season.")[0][0] == "ok"
-
-
 def test_a_reply_that_runs_on_gives_one_example_or_all_its_pieces() -> None:
     text = "Headline: Rain ends play.\n\nNews Article: Clouds came.\n  Headline: Cup final off."
     pieces = ["Rain ends play.", "Clouds came.", "Cup final off."]
     assert read(text) == list(zip(["ok", "run_on", "run_on"], pieces, strict=True))
     assert read(text, "all") == [("ok", piece) for piece in pieces]
-
-
-def test_a_refusal_among_many_pieces_is_refused_alone() -> None:
-    pieces = read("Rain.\nHeadline: I'm sorry.\nHeadline: Sun.", "all")
-    assert [reason for reason, _ in pieces] == ["ok", "refusal", "ok"]
 
 
 def test_the_limit_cuts_off_the_last_piece_only() -> None:

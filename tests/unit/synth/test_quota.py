@@ -53,6 +53,26 @@ def test_the_first_of_two_equal_texts_is_kept_even_if_their_labels_differ() -> N
     assert [quota.judge(each) for each in rows] == ["kept", "duplicate", "kept"]
 
 
+def test_of_near_rows_the_first_is_kept_and_rows_without_a_signature_are_near_to_none() -> None:
+    first, near = (bytes([*range(1, 65 - n), *[0] * n]) for n in (0, 8))
+    rows = [Candidate(("a",), n, signed) for n, signed in enumerate([first, near, None, None, first])]
+    told = {}
+    for limit in (0.7, 0.95, None):
+        quota = Quota({"a": 9}, limit)
+        told[limit] = [quota.judge(each) for each in rows]
+        assert quota.kept == {"a": told[limit].count("kept")}
+    assert told[0.7] == ["kept", "near_duplicate", "kept", "kept", "near_duplicate"]
+    assert told[0.95] == ["kept", "kept", "kept", "kept", "near_duplicate"]
+    assert told[None] == ["kept"] * 5
+
+
+def test_a_near_row_of_a_full_label_is_over_its_target_and_makes_nothing_near() -> None:
+    quota, signed = Quota({"a": 1, "b": 2}, 0.7), [bytes([n + 1] * 64) for n in range(2)]
+    rows = [(0, "a", 0), (1, "a", 1), (2, "b", 1), (3, "b", 1), (2, "b", 0)]
+    told = [quota.judge(Candidate((label,), text, signed[n])) for text, label, n in rows]
+    assert told == ["kept", "over_target", "kept", "near_duplicate", "duplicate"]
+
+
 def test_a_row_over_its_target_does_not_make_a_duplicate_of_another() -> None:
     quota = Quota({"a": 1, "b": 1})
     rows = [row(1), row(2), row(2, "b")]

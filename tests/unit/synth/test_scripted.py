@@ -4,14 +4,20 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from synth.filters.reading import Reading
+from synth.filters.refusals import refuses
 from synth.prompting import chat, read_reply
-from synth.records import Example, Message, Prompt, Rejection, Reply, Sampling
+from synth.records import Example, Message, Prompt, Rejection, Reply, Sampling, Structure
+from synth.structured import Unparsed, choice_structure, json_structure
+from synth.structured import read as read_structure
 from synth.teachers.scripted import REFUSALS, ScriptedEngine, ScriptedSettings, Words
 
 PROMPT = "News Article: Clouds came over the ground.\n\nWrite a headline about sport.\nHeadline:"
@@ -36,6 +42,8 @@ def ask_often(settings: ScriptedSettings, seeds: Sequence[int] = MANY) -> list[R
 
 def read(reply: Reply) -> list[str]:
     outcomes = read_reply(reply, "sport", ["Headline"])
+    if refuses(Reading(reply.text)):
+        return ["refusal"]
     return [outcome.reason if isinstance(outcome, Rejection) else "ok" for outcome in outcomes]
 
 
@@ -173,3 +181,97 @@ def test_settings_build_their_own_engine_and_tokenizer() -> None:
     assert settings.tokenizer().count("two words") == 2
     assert settings.resolve() is settings
     assert [type(o) for o in read_reply(ask(settings), "sport", ["Headline"])] == [Example]
+
+
+FEELING = choice_structure(["glad", "sad"])
+REVIEW = json_structure(
+    {
+        "type": "object",
+        "properties": {
+            "text": {"type": "string"},
+            "short": {"type": "string", "minLength": 30, "maxLength": 40},
+            "label": {"enum": ["glad", "sad"]},
+            "kind": {"const": "review"},
+            "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+            "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            "even": {"type": "integer", "multipleOf": 2, "exclusiveMinimum": 4, "exclusiveMaximum": 8},
+            "true": {"type": "boolean"},
+            "nothing": {"type": ["null", "string"]},
+            "list": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 4},
+            "none": {"type": "array", "maxItems": 0},
+            "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            "node": {"$ref": "#/$defs/node"},
+        },
+        "required": ["text", "more"],
+        "additionalProperties": {"type": "integer"},
+        "$defs": {"node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}},
+    }
+)
+
+
+def ask_for(settings: ScriptedSettings, structure: Structure, seeds: Sequence[int] = MANY) -> list[Reply]:
+    async def all_of_them() -> list[Reply]:
+        engine = ScriptedEngine(settings)
+        return [await engine.generate(PROMPT, Sampling(structure=structure), seed) for seed in seeds]
+
+    return asyncio.run(all_of_them())
+
+
+def values(replies: Sequence[Reply], structure: Structure) -> list[Any]:
+    return [read_structure(r.text, structure, r.finish_reason != "length") for r in replies]
+
+
+@pytest.mark.parametrize("structure", [REVIEW, FEELING])
+def test_a_structured_reply_fits_and_is_the_same_in_every_run(structure: Structure) -> None:
+    replies = ask_for(ScriptedSettings(words=5), structure)
+    assert replies == ask_for(ScriptedSettings(words=5), structure)
+    found = values(replies, structure)
+    assert [value for value in found if isinstance(value, Unparsed)] == []
+    assert all(reply.finish_reason == "stop" for reply in replies)
+    if structure is FEELING:
+        assert 150 < found.count("glad") < 250
+    else:
+        assert len({value["text"] for value in found}) > 0.95 * len(MANY)
+        assert set(found[0]["text"].removesuffix(".").split()) <= set(PROMPT.split())
+
+
+def test_a_share_of_structured_replies_is_mangled_and_some_of_those_can_be_read() -> None:
+    for structure in (REVIEW, FEELING):
+        found = values(ask_for(ScriptedSettings(mangle=1), structure), structure)
+        unread = sum(isinstance(value, Unparsed) for value in found) / len(MANY)
+        assert 0.1 < unread < 0.6
+        half = ask_for(ScriptedSettings(mangle=0.5), structure)
+        same = [a == b for a, b in zip(half, ask_for(ScriptedSettings(), structure), strict=True)]
+        assert 0.4 < sum(same) / len(MANY) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("rate", "reasons"),
+    [
+        ("refuse", {"unparsed"}),
+        ("empty", {"empty"}),
+        ("cut_off", {"cut_off"}),
+        ("run_on", set()),
+        ("repeat", set()),
+    ],
+)
+def test_the_other_rates_hold_for_structured_replies_too(rate: str, reasons: set[str]) -> None:
+    replies = ask_for(ScriptedSettings.model_validate({rate: 1}), REVIEW)
+    found = values(replies, REVIEW)
+    assert {value.reason for value in found if isinstance(value, Unparsed)} == reasons
+    assert (len({reply.text for reply in replies}) == 1) == (rate in {"empty", "repeat"})
+    assert any(isinstance(value, Unparsed) for value in found) == bool(reasons)
+
+
+def test_a_schema_beyond_the_script_is_refused_by_name() -> None:
+    schema = json_structure({"type": "object", "properties": {"a": {"type": "string", "pattern": "a+"}}})
+    with pytest.raises(ValueError, match="pattern"):
+        ask_for(ScriptedSettings(), schema, [0])
+
+
+def test_what_was_written_before_structures_is_written_still() -> None:
+    script = ScriptedSettings(words=6, refuse=0.1, empty=0.1, run_on=0.2, repeat=0.1, cut_off=0.2)
+    assert script.check() == "dfc86b44a443"
+    texts = "\n".join(f"{reply.finish_reason} {reply.text}" for reply in ask_often(script))
+    assert blake2b(texts.encode(), digest_size=8).hexdigest() == "e34e32a7cbf9ddc9"
+    assert ScriptedSettings(mangle=0.5).check() != ScriptedSettings().check()

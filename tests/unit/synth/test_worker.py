@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -11,8 +11,10 @@ import pytest
 from cluster.errors import ModelError
 from cluster.purse import Currency
 from cluster.work import Loaded, Outcome, Vitals
-from synth import worker
+from synth import rows, worker
+from synth.judge import JudgeSettings
 from synth.method import Generate, MethodSettings
+from synth.prompting import as_text
 from synth.records import Call, Example, Item, Prompt, Rejection, Reply, Sampling, make_item
 from synth.task import Task, TaskSettings
 from synth.teacher import Capacity, Engine, EngineDied, TeacherRefuses, TeacherSettings
@@ -48,7 +50,7 @@ class ByHand:
         return PROMPT
 
     async def generate(self, prompt: Prompt, sampling: Sampling, seed: int) -> Reply:
-        assert isinstance(prompt, str)
+        prompt = as_text(prompt)
         self.asked.append(prompt)
         self.inside += 1
         try:
@@ -164,6 +166,45 @@ async def test_a_teacher_that_will_refuse_every_call_condemns_no_item(made: Any)
     outcome = await desk.exchange(item(0), item(1))
     assert outcome.hopeless == "the key is wrong"
     assert (outcome.settled, outcome.errors) == ((item(1).id,), ())
+
+
+async def test_a_judge_with_a_teacher_of_its_own_is_asked_at_its_own_price_and_closed_with_the_other() -> (
+    None
+):
+    writer, second = ByHand(), ByHand("j1")
+    task = Task(TaskSettings(name="t", instruction="i", labels={"a": "A", "b": "B"}), ())
+    judge = JudgeSettings(then="record").model_copy(update={"teacher": Teacher(second)})
+    rates = (Currency("tokens", 2, 2),)
+    method, teacher = cast(MethodSettings, Asking(once)), cast(TeacherSettings, Teacher(writer))
+    assignment = Assignment(
+        task, method, teacher, "r1", TOKENS, judge=judge, judge_revision="j1", judge_rates=rates
+    )
+    work = Worker(assignment)
+    await work.load()
+    outcome = await work.exchange([item(0)], granted=(1000.0,))
+    assert outcome.rows is not None
+    (row,) = outcome.rows.to_pylist()
+    assert dict(row["verdicts"]) == {"judge": "gave no verdict"} and len(row["prompt_hashes"]) == 4
+    assert [row[name] for name in rows.TOKENS] == [PROMPT, REPLY, 3 * PROMPT, 3 * REPLY]
+    assert outcome.vitals.used == (7.0 * (PROMPT + REPLY),)
+    await work.stop()
+    assert writer.closed and second.closed
+    with pytest.raises(ModelError, match="revision j1 is on this node, j2"):
+        await Worker(replace(assignment, judge_revision="j2")).load()
+
+
+async def test_a_judge_without_one_is_the_teacher_itself() -> None:
+    engine = ByHand()
+    task = Task(TaskSettings(name="t", instruction="i", labels={"a": "A", "b": "B"}), ())
+    method, teacher = cast(MethodSettings, Asking(once)), cast(TeacherSettings, Teacher(engine))
+    work = Worker(Assignment(task, method, teacher, "r1", judge=JudgeSettings()))
+    await work.load()
+    outcome = await work.exchange([item(0)])
+    assert outcome.rows is not None
+    (row,) = outcome.rows.to_pylist()
+    assert (row["status"], row["reason"], row["text"]) == ("rejected", "judge_unreadable", "Re: p0.")
+    assert [row[name] for name in rows.TOKENS] == [4 * PROMPT, 4 * REPLY, 0, 0]
+    await work.stop()
 
 
 async def test_before_it_is_loaded_a_replica_works_nothing_and_has_spent_nothing() -> None:
