@@ -5,7 +5,7 @@ A replica is a Ray actor with `where() -> str`, its node, answered before anythi
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -63,6 +63,26 @@ class Outcome:
     hopeless: str | None = None
     """Why no work can be done with the settings as they are; the run ends with this message."""
     vitals: Vitals = Vitals()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Arrow pickles a batch as dozens of buffers, which costs more to send than the rows to make.
+        others = tuple(getattr(self, each.name) for each in fields(self)[1:])
+        return _received, (None if self.rows is None else as_stream(self.rows), *others)
+
+
+def as_stream(rows: pa.RecordBatch) -> bytes:
+    """Return rows as one Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(rows)
+    return bytes(sink.getvalue())
+
+
+def _received(rows: bytes | None, *others: Any) -> Outcome:
+    if rows is None:
+        return Outcome(None, *others)
+    with pa.ipc.open_stream(rows) as stream:
+        return Outcome(stream.read_next_batch(), *others)
 
 
 class Source(Protocol):

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import time
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
@@ -210,8 +211,9 @@ class ScriptedEngine:
         return writer.mangled(reply) if kind - script.mangle < 0 else reply
 
 
+@lru_cache(maxsize=64)
 def _words(text: str) -> list[str]:
-    """Return the words that a reply to a prompt is made of."""
+    """Return the words that a reply to a prompt is made of; the list is shared."""
     tail = text.rstrip().rsplit("\n", LAST_LINES)[-LAST_LINES:]
     # A word with a colon could be read as a header.
     return [word for line in tail for word in line.split() if ":" not in word] or ["text"]
