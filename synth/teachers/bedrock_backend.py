@@ -8,11 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from cluster.errors import ModelError
-from cluster.models import resolve_model
-from cluster.settings import digest
-from synth.method import Tokenizer
-from synth.teacher import Engine, TeacherSettings
-from synth.teachers.estimating import Estimate, NamedTokenizer
+from synth.teacher import Engine
+from synth.teachers.endpoint_settings import EndpointSettings
 
 _OURS = {
     "maxtokens": "set method.sampling.max_tokens",
@@ -32,7 +29,7 @@ _SECRET = re.compile(
 _ARN = re.compile(r"arn:aws[\w-]*:[\w-]+:(?P<region>[\w-]+):")
 
 
-class BedrockSettings(TeacherSettings):
+class BedrockSettings(EndpointSettings):
     """A model on Bedrock. Credentials are found as boto3 finds them on the replicas' nodes: environment,
     profile or role. None are in recipes."""
 
@@ -45,24 +42,11 @@ class BedrockSettings(TeacherSettings):
     """Address of bedrock-runtime where it is not the region's own, such as that of a VPC endpoint."""
     concurrency: int = Field(16, ge=1)
     """Requests a replica sends at once at most. It begins with a few and finds out what the account takes."""
-    requests_per_minute: float | None = Field(None, gt=0)
-    """The account's quota of requests, for all replicas together; they are spread evenly over the minute."""
     tokens_per_minute: float | None = Field(None, gt=0)
     """The account's quota of tokens, for all replicas together. A request counts with what requests usually
     use until it is known what it did."""
-    timeout: float = Field(120, gt=0)
-    """Seconds in which a request has to be answered; a third of `item_timeout` at most."""
-    attempts: int = Field(6, ge=1)
-    """Requests for one reply, as long as they fail for a reason that may pass."""
-    outage: float = Field(600, ge=0)
-    """Seconds for which Bedrock may be away, or refuse all calls as too many, before the run stops."""
-    tokenizer_model: str | None = None
-    """A model with the same tokenizer: hub id, folder, or `package:<import name>/<path>`. Without it,
-    documents are cut by an estimate, and limits reserve more for a call than it will need."""
     extra: dict[str, Any] = {}
     """additionalModelRequestFields: what only this model knows, such as `{top_k: 40}`."""
-    replicas: int = Field(1, ge=1)
-    """Processes that send requests; one is enough for hundreds at once."""
 
     @model_validator(mode="before")
     @classmethod
@@ -82,12 +66,7 @@ class BedrockSettings(TeacherSettings):
 
     def check(self) -> str:
         self.resolved_region()
-        if self.tokenizer_model is not None:
-            resolve_model(self.tokenizer_model)
-        return digest(self.identity())[:12]
-
-    def tokenizer(self) -> Tokenizer:
-        return Estimate() if self.tokenizer_model is None else NamedTokenizer(self.tokenizer_model)
+        return super().check()
 
     def resolved_region(self) -> str:
         """Return the region that requests go to; ModelError when nothing says which."""
@@ -106,10 +85,6 @@ class BedrockSettings(TeacherSettings):
                 "teacher.region: neither it nor AWS_REGION says which region; set teacher.region"
             )
         return str(found)
-
-    def request_timeout(self) -> float:
-        """Return the seconds in which a request has to be answered, so that an item has time for some."""
-        return min(self.timeout, self.item_timeout / 3)
 
     async def engine(self) -> Engine:
         import asyncio

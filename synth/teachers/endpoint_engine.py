@@ -66,7 +66,7 @@ class EndpointEngine:
         bounds = Bounds(settings.attempts, settings.item_timeout, timeout, settings.outage)
         self._patience = Patience(bounds, self._farewell)
         rate = settings.requests_per_minute
-        self._rate = RequestRate(rate / (settings.replicas or 1)) if rate else None
+        self._rate = RequestRate(rate / settings.replicas) if rate else None
         self._numbers = count()
         self._inside = 0
         self._counted = False

@@ -9,11 +9,9 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, model_validator
 
 from cluster.errors import ModelError
-from cluster.models import resolve_model
-from cluster.settings import digest
-from synth.method import Tokenizer
-from synth.teacher import Engine, TeacherSettings
-from synth.teachers.estimating import Estimate, NamedTokenizer
+from synth.teacher import Engine
+from synth.teachers.endpoint_settings import EndpointSettings
+from synth.teachers.estimating import NamedTokenizer
 
 _OURS = {
     "best_of": "one reply is asked for at a time",
@@ -38,7 +36,7 @@ _LIKE_A_KEY = re.compile(r"^(?:bearer |(?:sk|pk|gsk|hf|xai|nvapi)[-_])", re.I)
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,79}")
 
 
-class OpenAISettings(TeacherSettings):
+class OpenAISettings(EndpointSettings):
     """A model that others serve. The key is read from the environment of the nodes and is in no recipe."""
 
     backend: Literal["openai"] = "openai"
@@ -54,21 +52,8 @@ class OpenAISettings(TeacherSettings):
     as the one message of a user; `completions` sends a chat as text, by the template of `tokenizer_model`."""
     concurrency: int = Field(64, ge=1)
     """Requests a replica sends at once at most; it begins with a few and finds out what is answered."""
-    requests_per_minute: float | None = Field(None, gt=0)
-    """Requests in a minute of all replicas together, where the endpoint has such a limit."""
-    timeout: float = Field(120, gt=0)
-    """Seconds in which a request has to be answered; a third of `item_timeout` at most."""
-    attempts: int = Field(6, ge=1)
-    """Requests for one reply, as long as they fail for a reason that may pass."""
-    outage: float = Field(600, ge=0)
-    """Seconds for which an endpoint that has worked may be away before the run stops."""
-    tokenizer_model: str | None = None
-    """A model with the endpoint's tokenizer: hub id, folder, or `package:<import name>/<path>`. Without it,
-    documents are cut by an estimate, and limits reserve more for a call than it will need."""
     extra_body: dict[str, Any] = {}
     """More of a request's body, passed through, such as `{top_k: 40}` or `{reasoning_effort: low}`."""
-    replicas: int | None = Field(1, ge=1)
-    """Processes that send requests; one is enough for hundreds at once."""
 
     @model_validator(mode="before")
     @classmethod
@@ -98,21 +83,9 @@ class OpenAISettings(TeacherSettings):
             "tokenizer_model": self.tokenizer_model,
         }
 
-    def check(self) -> str:
-        if self.tokenizer_model is not None:
-            resolve_model(self.tokenizer_model)
-        return digest(self.identity())[:12]
-
-    def tokenizer(self) -> Tokenizer:
-        return Estimate() if self.tokenizer_model is None else NamedTokenizer(self.tokenizer_model)
-
     def address(self) -> str:
         """Return the base URL as it may be shown."""
         return self.base_url.partition("?")[0].rstrip("/")
-
-    def request_timeout(self) -> float:
-        """Return the seconds in which a request has to be answered, so that an item has time for some."""
-        return min(self.timeout, self.item_timeout / 3)
 
     async def engine(self) -> Engine:
         from synth.teachers.endpoint_engine import EndpointEngine
