@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 from cluster.errors import StorageError
 from cluster.ledger import read_ledger
 from cluster.presence import last_sitting
+from cluster.rundir import read_run
 from cluster.storage import Store
 
 _PLACED = ("row_id", "status", "round", "position", "piece", "labels", "text_hash")
 _CHANCE = 1 / 256
 """Share of equal bytes in two signatures that have nothing to do with each other."""
-_LIKE = 0.5
-"""Signatures that agree less than this are never told as near-duplicates."""
+_MARGIN = 0.01
+"""What rounding may take from the likeness of a pair."""
 
 
 def verdict_of(store: Store, row: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -57,9 +58,11 @@ def _surplus(store: Store, row: Mapping[str, Any], metrics: Mapping[str, Any], k
     twin = kept.filter(pc.field("text_hash") == row["text_hash"])["row_id"].to_pylist()
     if twin:
         return f"surplus: duplicate of {twin[0]}"
-    if (near := _nearest(store, row, kept)) is not None:
-        return f"surplus: near duplicate of {near[0]}, {near[1]:.0%} alike"
     told = (metrics.get("dataset") or {}).get("surplus") or {}
+    if "near_duplicate" in told and (near := _nearest(store, row, kept)) is not None:
+        return f"surplus: near duplicate of {near[0]}, {near[1]:.0%} alike"
+    if "semantic_duplicate" in told:
+        return "surplus: semantic duplicate, its embedding is too near that of a row before it in the plan"
     return f"surplus; reasons in this run are {', '.join(told) or 'not recorded'}"
 
 
@@ -92,7 +95,9 @@ def _count(rows: pa.Table, label: str) -> int:
 def _nearest(store: Store, row: Mapping[str, Any], kept: pa.Table) -> tuple[str, float] | None:
     """Return the kept row whose MinHash signature agrees most with a row's, and how alike the texts are."""
     mine = row.get("signature")
-    if not mine:
+    resolved = read_run(store).get("resolved") or {}
+    least = (resolved.get("filters") or {}).get("near_duplicates")
+    if not mine or least is None:
         return None
     best: tuple[str, float] | None = None
     try:
@@ -104,7 +109,7 @@ def _nearest(store: Store, row: Mapping[str, Any], kept: pa.Table) -> tuple[str,
             theirs = np.frombuffer(b"".join(table["signature"].to_pylist()), np.uint8).reshape(-1, len(mine))
             equal = (theirs == np.frombuffer(mine, np.uint8)).mean(axis=1)
             alike = float((equal.max() - _CHANCE) / (1 - _CHANCE))
-            if alike >= _LIKE and (best is None or alike > best[1]):
+            if alike >= least - _MARGIN and (best is None or alike > best[1]):
                 best = table["row_id"][int(equal.argmax())].as_py(), alike
     except StorageError:
         return None  # Parts of an older version have no signatures.

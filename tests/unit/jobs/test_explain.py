@@ -78,14 +78,15 @@ class Night:
         schema = ledger_schema(("text",))
         self._ledger.commit([pa.RecordBatch.from_pylist(rows, schema=schema)])
 
-    def end(self, kept: list[str], accepted: int) -> None:
+    def end(self, kept: list[str], accepted: int, *reasons: str) -> None:
         """Write a dataset of some rows, as curation does, and let go of the run."""
         sink = io.BytesIO()
         pq.write_table(pa.table({"id": pa.array(kept, pa.string())}), sink)
         self.store.write("data/train-00000-of-00001.parquet", sink.getvalue())
         rows = {"rows": {"accepted": accepted}}
         target = dict.fromkeys(LABELS, 2)
-        update_metrics(self.store, synthesis=rows, dataset={"target": target, "surplus": {"duplicate": 1}})
+        surplus = dict.fromkeys(("duplicate", *reasons), 1)
+        update_metrics(self.store, synthesis=rows, dataset={"target": target, "surplus": surplus})
         self._lease.release()
 
 
@@ -195,11 +196,18 @@ def test_surplus_rows_are_told_why(night: Night) -> None:
     for number, (text, signature) in texts.items():
         ids[number] = f"{night.settle(number, example(text, 'sport', signature=signature)).id}-0"
     late = night.settle(8, example("Late.", "sport")).id
-    night.end([ids[0], ids[6]], 5)
+    night.end([ids[0], ids[6]], 5, "near_duplicate")
     assert "in the dataset" in told(ids[0])
     assert f"accepted, surplus: duplicate of {ids[0]}" in told(ids[2])
     assert f"accepted, surplus: near duplicate of {ids[0]}, 94% alike" in told(ids[4])
     assert "accepted, surplus: over target, sport was full before its turn" in told(late)
+
+
+def test_a_row_that_only_says_the_same_is_told_by_what_the_run_looked_for(night: Night) -> None:
+    kept = night.settle(0, example("One.", "sport", signature=SIGNATURE)).id
+    other = night.settle(2, example("The first.", "sport", signature=bytes(32) + SIGNATURE[32:])).id
+    night.end([f"{kept}-0"], 2, "near_duplicate", "semantic_duplicate")
+    assert "surplus: semantic duplicate, its embedding is too near" in told(other)
 
 
 def test_before_the_dataset_is_made_nothing_is_judged(night: Night) -> None:
