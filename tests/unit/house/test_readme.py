@@ -7,10 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 import yaml
 
 from cluster.settings import validate
 from jobs.recipe import Recipe
+from synth.filters.settings import FilterSettings
 from synth.method import Feedback, Generate, Method, MethodSettings, Slot, Sources
 from synth.prompting import chat, read_reply
 from synth.records import Example, Item, Prompt, Rejection, Reply, Sampling, Shot, make_item
@@ -38,6 +40,32 @@ def test_the_task_and_the_recipe_for_own_labels_are_valid(tmp_path: Path) -> Non
     recipe = validate(Recipe, yaml.safe_load(blocks("yaml")[1]), "README.md")
     assert recipe.method.name == "synthesizrr"
     assert recipe.teacher.backend == "vllm"
+
+
+RECIPE: dict[str, Any] = {
+    "run": "r",
+    "task": "task.yaml",
+    "method": {"name": "fewgen"},
+    "teacher": {"backend": "scripted"},
+    "targets": {"rows_per_label": 1},
+}
+
+
+@pytest.mark.parametrize("page", ["quality.md", "teachers.md"])
+def test_what_the_pages_show_of_recipes_is_valid(page: str) -> None:
+    found = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(found) >= 2
+    for block in found:
+        validate(Recipe, RECIPE | yaml.safe_load(block), page)
+        # What stands behind a comment sign is a setting too.
+        shown = re.sub(r"(?m)^( +)# (\w+: )", r"\1\2", block)
+        validate(Recipe, RECIPE | yaml.safe_load(shown), page)
+
+
+def test_the_filters_shown_as_defaults_are_the_defaults() -> None:
+    page = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
+    shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])["filters"]
+    assert shown == FilterSettings().model_dump(mode="json")
 
 
 async def test_the_method_in_the_readme_works(tmp_path: Path) -> None:
