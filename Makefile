@@ -17,8 +17,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # PyPI's torch for Linux brings CUDA; the local version +cpu names the build without. macOS has one build only.
 TORCH := $(shell sed -n 's/^torch==/torch==/p' $(LOCKS)/cpu.txt)$(if $(filter Linux,$(shell uname -s)),+cpu)
 
-# Tests wait more than they compute: two files at a time, each in one process to its end.
-SPREAD := -n 2 --dist loadfile
+# Tests wait more than they compute: two files at a time, each in one process to its end, the longest first.
+SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 
 # The models come inside packages; Ray on this machine answers only to its own driver.
 export HF_HUB_OFFLINE := 1
