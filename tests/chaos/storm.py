@@ -28,9 +28,9 @@ ORDERED = {
 SPAN = 0.7
 """The last fault is due when this share of the rows is settled."""
 NOTICE_SECONDS = 4.0
-DRIVER_ENDS_SECONDS = 60.0
+DRIVER_ENDS_SECONDS = 120.0
 """So long a driver without a head may take to end."""
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 """A run in which nothing is settled for so long has come to a standstill."""
 
 

@@ -95,7 +95,7 @@ def test_second_driver_is_refused_and_told_who_owns_the_run(tmp_path: Path, addr
         while not events(tmp_path, "owned", "started") and time.monotonic() < deadline:
             time.sleep(0.1)
         second = start(recipe, address)
-        output, _ = second.communicate(timeout=30)
+        output, _ = second.communicate(timeout=120)
     finally:
         owner.kill()
         owner.wait()

@@ -100,5 +100,5 @@ def test_run_stops_when_too_much_fails(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(TooManyFailures, match="the script says: fail"):
         run(recipe)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 180
     assert item_parts(tmp_path, "hopeless"), "what failed is in the ledger all the same"

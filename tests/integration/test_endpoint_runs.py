@@ -109,7 +109,7 @@ def test_a_run_with_a_wrong_key_ends_at_once_and_is_told_why(
     began = time.monotonic()
     with pytest.raises(ModelError, match=r"401 .*TEST_KEY is not accepted") as caught:
         run(tmp_path, server.url)
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 90
     assert len(server.seen) <= 8, "no storm of refused keys"
     said = capfd.readouterr()
     assert KEY not in said.out + said.err + str(caught.value)

@@ -101,17 +101,17 @@ async def test_what_may_pass_is_asked_again(server: Endpoint, made: Make, fault:
     assert (await engine.generate(CHAT, PLAIN, 1)).text
 
 
-@pytest.mark.parametrize(("fault", "seconds"), [("429", 0.6), ("503", 0.6), ("429 date", 2.0)])
+@pytest.mark.parametrize(("fault", "seconds"), [("429", 1.5), ("503", 1.5), ("429 date", 3.0)])
 async def test_retry_after_holds_everybody_back(
     server: Endpoint, made: Make, fault: Fault, seconds: float
 ) -> None:
     engine = await made(server.url)
     server.demand(fault, retry_after=seconds)
     # The wait is none of the item's own time.
-    async with ItemClock(0.5):
+    async with ItemClock(1.2):
         await engine.generate("a b", PLAIN, 1)
     await many(engine, 3)
-    assert server.times[1] - server.times[0] >= (seconds if fault != "429 date" else 0.9)
+    assert server.times[1] - server.times[0] >= (seconds if fault != "429 date" else 1.9)
     server.demand(fault, retry_after=seconds)
     server.times.clear()
     asked = [asyncio.create_task(many(engine, 1))]
@@ -221,7 +221,7 @@ async def test_an_endpoint_that_went_away_is_waited_for_but_not_for_ever(made: M
     )
     assert {type(result) for result in results} == {TeacherRefuses}
     assert "The same command goes on from here" in str(results[0])
-    assert 0.4 < time.monotonic() - began < 5
+    assert 0.4 < time.monotonic() - began < 60
 
 
 async def test_a_storm_of_errors_is_sat_out(server: Endpoint, made: Make) -> None:
@@ -339,10 +339,10 @@ async def test_concurrency_rises_to_what_is_answered_and_falls_when_it_is_not(
 async def test_so_many_requests_a_minute_and_no_more(server: Endpoint, made: Make) -> None:
     engine = await made(server.url, requests_per_minute=600)
     began = time.monotonic()
-    async with ItemClock(0.5):
-        await many(engine, 20)
+    async with ItemClock(2):
+        await many(engine, 40)
     # Nine may come at once; the others come a tenth of a second apart.
-    assert 0.9 <= time.monotonic() - began < 3
+    assert 2.9 <= time.monotonic() - began < 30
     assert sum(moment - server.times[0] < 0.5 for moment in server.times) <= 16
 
 

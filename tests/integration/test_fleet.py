@@ -42,7 +42,7 @@ class Machines:
         command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--node-id", node]
         command += ["--address", self.cluster.address, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
         command += ["--reason-message", "spot", "--deadline-remaining-seconds", str(round(seconds))]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=200)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ class Night:
 
     def stop(self) -> None:
         (self._folder / "stop").touch()
-        said, _ = self._driver.communicate(timeout=60)
+        said, _ = self._driver.communicate(timeout=200)
         assert self._driver.returncode == 0, said
         self.result = dict(json.loads(said.splitlines()[-1]))
         assert self.result["doubled"] == 0 and self.result["settled"] > 0

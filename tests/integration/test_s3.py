@@ -220,7 +220,7 @@ def test_a_node_without_credentials_is_named(world: World, bucket: Store) -> Non
     stranger = world.cluster.add_node(num_cpus=1, env_vars=world.machine("stranger", **changes))
     try:
         driver = world.run("synthesize", write_recipe(world))
-        output, _ = driver.communicate(timeout=60)
+        output, _ = driver.communicate(timeout=200)
     finally:
         world.cluster.remove_node(stranger)
     assert driver.returncode == 2, output

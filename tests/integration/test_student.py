@@ -72,7 +72,7 @@ def test_student_learns_and_is_trained_once(ray_local: str, store: LocalStore) -
     again = train_student(rows, LABELS, student(name="other", workers=2), store, "students/toy")
     assert again.reused
     assert again.losses == report.losses
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     check_folder(store, rows)
 
 

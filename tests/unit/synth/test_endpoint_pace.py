@@ -94,7 +94,7 @@ async def test_all_wait_for_the_end_of_a_pause_and_the_longest_counts() -> None:
             return time.monotonic() - began
 
     assert min(await asyncio.gather(*(ask() for _ in range(6)))) >= 0.2
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 async def test_who_holds_a_slot_can_wait_for_the_end_of_a_pause_too() -> None:
@@ -103,7 +103,7 @@ async def test_who_holds_a_slot_can_wait_for_the_end_of_a_pause_too() -> None:
     async with pace.slot():
         pace.throttled(0.1)
         await pace.pause()
-    assert 0.1 <= time.monotonic() - began < 1
+    assert 0.1 <= time.monotonic() - began < 10
 
 
 async def test_slots_are_given_in_order_of_arrival_past_those_who_gave_up() -> None:
