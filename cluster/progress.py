@@ -16,6 +16,9 @@ EVENTS = "events.jsonl"
 LINE_SECONDS = 10.0
 LIVE_SECONDS = 0.5
 EVENT_SECONDS = 10.0
+"""Between two events of how far a stage is; later a hundredth of the time it has taken."""
+MOST_EVENT_SECONDS = 60.0
+"""An object store puts the whole file anew for each: a night of them must not grow without bounds."""
 ENDS = ("ended", "failed")
 """Events after which nothing more is drawn."""
 
@@ -44,6 +47,7 @@ class Progress:
         self._screen = Screen(self._stream) if terminal(self._stream) else None
         self._shown = 0.0
         self._logged = 0.0
+        self._began: float | None = None
         self._latest: _Latest | None = None
 
     def event(self, kind: str, **data: Any) -> None:
@@ -72,7 +76,9 @@ class Progress:
         """
         now = time.monotonic()
         show = now - self._shown >= (LIVE_SECONDS if self._screen is not None else LINE_SECONDS)
-        record = now - self._logged >= EVENT_SECONDS
+        self._began = now if self._began is None else self._began
+        pause = min(MOST_EVENT_SECONDS, max(EVENT_SECONDS, (now - self._began) / 100))
+        record = now - self._logged >= pause
         self._latest = _Latest(kind, text, view, data, show, record)
         if show:
             self._shown = now

@@ -88,6 +88,9 @@ def error(status: int, code: str, message: str = "no", **headers: str) -> Answer
     return Answer(status, json.dumps({"message": message}).encode(), named)
 
 
+THROTTLED = error(429, "ThrottlingException", "Too many requests, please wait before trying again.")
+
+
 def invalid(message: str) -> Answer:
     """A ValidationException."""
     return error(400, "ValidationException", message)

@@ -104,6 +104,8 @@ class ScriptedEngine:
         self.settings = settings
         self.revision = settings.check()
         self._rng = random.Random()
+        names = ("refuse", "empty", "repeat", "run_on", "mangle")
+        self._shares = [(name, float(getattr(settings, name))) for name in names]
         self._seats = asyncio.Semaphore(settings.seats) if settings.seats and settings.seconds else None
         self._inside = 0
         self._orders = Orders(settings.orders) if settings.orders else None
@@ -172,17 +174,24 @@ class ScriptedEngine:
         cut = self._rng.random() < self.settings.cut_off
         return Reply(reply, "length" if cut else "stop", len(text.split()), len(reply.split()))
 
+    def _misdeed(self) -> str | None:
+        """Draw what is wrong with a reply; of a free one there is nothing to mangle."""
+        left = self._rng.random()
+        for name, share in self._shares:
+            if (left := left - share) < 0:
+                return name
+        return None
+
     def _write(self, text: str, sampling: Sampling) -> str:
-        script, rng = self.settings, self._rng
-        kind = rng.random()
-        if (kind := kind - script.refuse) < 0:
+        rng, misdeed = self._rng, self._misdeed()
+        if misdeed == "refuse":
             return rng.choice(REFUSALS)
-        if (kind := kind - script.empty) < 0:
+        if misdeed == "empty":
             return ""
-        if (kind := kind - script.repeat) < 0:
+        if misdeed == "repeat":
             return REPEATED
-        body = " ".join(rng.choices(_words(text), k=script.words)) + "."
-        if kind - script.run_on < 0:
+        body = " ".join(rng.choices(_words(text), k=self.settings.words)) + "."
+        if misdeed == "run_on":
             return f"{body}\n\n{_header(text, sampling)}: and here begins another one."
         return body
 
@@ -195,20 +204,19 @@ class ScriptedEngine:
         return Reply(reply, "length" if cut else "stop", len(text.split()), len(reply.split()))
 
     def _fill(self, text: str, structure: Structure) -> str:
-        script, rng = self.settings, self._rng
-        kind = rng.random()
-        if (kind := kind - script.refuse) < 0:
+        words, rng, misdeed = self.settings.words, self._rng, self._misdeed()
+        if misdeed == "refuse":
             return rng.choice(REFUSALS)
-        if (kind := kind - script.empty) < 0:
+        if misdeed == "empty":
             return ""
-        if (kind := kind - script.repeat) < 0:
+        if misdeed == "repeat":
             rng.seed(0)
-            return Writer(rng, REPEATED.split(), script.words).reply(structure)
-        writer = Writer(rng, _words(text), script.words)
+            return Writer(rng, REPEATED.split(), words).reply(structure)
+        writer = Writer(rng, _words(text), words)
         reply = writer.reply(structure)
-        if (kind := kind - script.run_on) < 0:
+        if misdeed == "run_on":
             return f"{reply}\n\n{writer.reply(structure)}"
-        return writer.mangled(reply) if kind - script.mangle < 0 else reply
+        return writer.mangled(reply) if misdeed == "mangle" else reply
 
 
 @lru_cache(maxsize=64)

@@ -3,6 +3,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,20 @@ def test_where_there_is_no_terminal_a_plain_line_comes_every_ten_seconds(clock: 
     minute(Progress(None, stream), clock)
     assert stream.getvalue().splitlines() == [f"rows {tick}" for tick in range(0, 601, 100)]
     assert "\r" not in stream.getvalue()
+
+
+def test_events_come_every_ten_seconds_and_late_in_the_night_every_minute(
+    clock: Clock, tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path)
+    shown = Progress(store, io.StringIO())
+    for _ in range(10 * 3600):
+        clock.now += 1
+        shown.live("rows", "rows", at=clock.now)
+    moments = [event["at"] for event in events(store)]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
+    assert gaps[:50] == [10.0] * 50 and gaps[-50:] == [60.0] * 50 and gaps == sorted(gaps)
+    assert len(moments) < 900
 
 
 def test_a_terminal_has_one_line_that_is_rewritten_in_place(clock: Clock) -> None:

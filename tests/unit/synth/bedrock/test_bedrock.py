@@ -3,8 +3,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,29 +16,16 @@ from tests.bedrock_endpoint import (
     Asked,
     BedrockEndpoint,
     ask,
-    bedrock_endpoint,
     converse,
     invalid,
     said,
     teacher,
     tool,
-    use_credentials,
 )
 
 PERSON = Structure(json.dumps({"type": "object", "properties": {"name": {"type": "string"}}}))
 WORDS = Structure(json.dumps({"type": "array", "items": {"type": "string"}}))
 COLOUR = Structure(choices=("red", "dark blue"))
-
-
-@pytest.fixture(autouse=True)
-def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_credentials(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[BedrockEndpoint]:
-    with bedrock_endpoint() as made:
-        yield made
 
 
 # --- what is sent and what is read

@@ -4,9 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -23,31 +21,16 @@ from tests.bedrock_endpoint import (
     MODEL,
     SAMPLING,
     SESSION,
+    THROTTLED,
     Answer,
     Asked,
     BedrockEndpoint,
     ask,
-    bedrock_endpoint,
     error,
     page,
     said,
     teacher,
-    use_credentials,
 )
-
-THROTTLED = error(429, "ThrottlingException", "Too many requests, please wait before trying again.")
-
-
-@pytest.fixture(autouse=True)
-def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_credentials(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[BedrockEndpoint]:
-    with bedrock_endpoint() as made:
-        yield made
-
 
 # --- what is asked again
 

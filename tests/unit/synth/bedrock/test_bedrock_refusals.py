@@ -2,8 +2,6 @@
 
 import logging
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,30 +20,16 @@ from tests.bedrock_endpoint import (
     SAMPLING,
     SECRET,
     SESSION,
+    THROTTLED,
     Answer,
     BedrockEndpoint,
     ask,
-    bedrock_endpoint,
     error,
     invalid,
     page,
     said,
     teacher,
-    use_credentials,
 )
-
-THROTTLED = error(429, "ThrottlingException", "Too many requests, please wait before trying again.")
-
-
-@pytest.fixture(autouse=True)
-def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use_credentials(monkeypatch, tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[BedrockEndpoint]:
-    with bedrock_endpoint() as made:
-        yield made
 
 
 async def refusal(server: BedrockEndpoint, prompt: Prompt = "p", **more: Any) -> str:
