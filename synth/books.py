@@ -39,11 +39,6 @@ class Books:
     rows: int
     tokens: Tokens
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens that the teacher read."""
-        return self.tokens.prompt
-
     def as_json(self) -> dict[str, Any]:
         """Return the `synthesis` section of metrics.json that these books fill."""
         return {

@@ -28,16 +28,6 @@ class Tally:
     """Rows by status, and rejections as `rejected:<reason>`."""
     tokens: Tokens = field(default_factory=Tokens)
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens that the teacher read."""
-        return self.tokens.prompt
-
-    @property
-    def reply_tokens(self) -> int:
-        """Tokens that the teacher wrote."""
-        return self.tokens.reply
-
 
 class Feed(ABC, Generic[W]):
     """Keeps the books of what is aloft: all work handed out is settled, set aside, or handed out again."""

@@ -32,16 +32,6 @@ class Past:
     prepared: Mapping[str, Reply]
     tokens: Tokens
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens that the teacher read."""
-        return self.tokens.prompt
-
-    @property
-    def reply_tokens(self) -> int:
-        """Tokens that the teacher wrote."""
-        return self.tokens.reply
-
 
 def read_past(store: Store, labels: Sequence[str], signed: bool = False) -> Past:
     """Read a run's ledger, signatures only when they are needed; labels are the task's.

@@ -110,7 +110,7 @@ class Pace:
     def look(self, tally: Tally, filled: int, loaded: bool) -> None:
         """Take in how much there is by now; the clock starts with the first replica."""
         now = time.monotonic()
-        mark = _Mark(now, filled, tally.rows["accepted"], tally.prompt_tokens, tally.reply_tokens)
+        mark = _Mark(now, filled, tally.rows["accepted"], tally.tokens.prompt, tally.tokens.reply)
         if self._began is None:
             if not loaded:
                 return
@@ -178,8 +178,8 @@ class Ticker:
             kept=filled,
             targets=targets,
             rows=dict(tally.rows),
-            prompt_tokens=tally.prompt_tokens,
-            reply_tokens=tally.reply_tokens,
+            prompt_tokens=tally.tokens.prompt,
+            reply_tokens=tally.tokens.reply,
             now=pace.now(),
             average=pace.average(),
             replicas=self._pool.alive,

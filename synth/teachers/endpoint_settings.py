@@ -24,7 +24,7 @@ class EndpointSettings(TeacherSettings):
     """A model with the same tokenizer: hub id, folder, or `package:<import name>/<path>`. Without it,
     documents are cut by an estimate, and limits reserve more for a call than it will need."""
     replicas: int = Field(1, ge=1)
-    """Processes that send requests; one is enough for hundreds at once."""
+    """Processes that send requests, each as many at once as `concurrency` allows."""
 
     def check(self) -> str:
         if self.tokenizer_model is not None:

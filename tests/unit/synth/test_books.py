@@ -148,4 +148,4 @@ def test_the_books_do_not_depend_on_the_parts(
     books = balance(store, curate(store, ("text",), {"a": 5, "b": 0}), drawn=42, unfinished=2)
     assert (books.items, books.returned, books.rejected) == (Items(42, 40, 0, 2), 80, {"empty": 26})
     assert books.per_label == {"a": {"accepted": 27, "rejected": 13}, "b": {"accepted": 27, "rejected": 13}}
-    assert (books.rows, books.surplus, books.prompt_tokens) == (5, {"over_target": 49}, 400)
+    assert (books.rows, books.surplus, books.tokens.prompt) == (5, {"over_target": 49}, 400)

@@ -93,13 +93,13 @@ def test_items_come_in_plan_order_with_their_accepted_rows_and_all_tokens(run: R
         (9, poison.id, ("art",), []),
     ]
     assert (len(past.settled), past.settled.failed) == (4, 1)
-    assert (past.prompt_tokens, past.reply_tokens, past.prepared) == (1109, 554, {})
+    assert (past.tokens.prompt, past.tokens.reply, past.prepared) == (1109, 554, {})
 
 
 def test_an_empty_ledger_has_no_past(run: Run) -> None:
     past = run.past()
     assert (len(past.settled), facts(past.settled), past.prepared) == (0, [], {})
-    assert (past.prompt_tokens, past.reply_tokens, past.settled.failed) == (0, 0, 0)
+    assert (past.tokens.prompt, past.tokens.reply, past.settled.failed) == (0, 0, 0)
 
 
 def test_rounds_are_kept_apart(run: Run) -> None:
@@ -124,7 +124,7 @@ def test_prepared_replies_come_back_and_count_as_tokens_but_not_as_items(
     run.commit(written(item(0), good("A"), tokens=(1, 1)))
     past = run.past()
     assert past.prepared == dict(zip((call.id for call in calls), replies, strict=True))
-    assert (len(past.settled), past.settled.failed, past.prompt_tokens, past.reply_tokens) == (1, 0, 31, 4)
+    assert (len(past.settled), past.settled.failed, past.tokens.prompt, past.tokens.reply) == (1, 0, 31, 4)
 
 
 @pytest.mark.parametrize("batch", [1, 8192])
@@ -138,7 +138,7 @@ def test_of_an_item_settled_twice_the_first_part_counts(
     past = run.past()
     texts = [[row.text_hash for row in rows] for *_, rows in facts(past.settled)]
     assert texts == [[text_hash(text) for text in texts] for texts in ("A", "BC", "E", "H")]
-    assert (past.prompt_tokens, past.reply_tokens) == (36, 16)
+    assert (past.tokens.prompt, past.tokens.reply) == (36, 16)
 
 
 def test_rows_of_a_label_that_the_task_does_not_have_are_named(run: Run) -> None:

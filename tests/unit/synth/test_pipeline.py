@@ -124,7 +124,7 @@ def test_rows_are_tallied_and_committed_once_an_exchange_brings_them(run: Run) -
     run.settle(accepted(*items))
     run.settle(Outcome())
     assert run.tally.rows == {"accepted": 2, "rejected": 2, "rejected:run_on": 2}
-    assert [run.tally.prompt_tokens, run.tally.reply_tokens] == [20, 6]
+    assert [run.tally.tokens.prompt, run.tally.tokens.reply] == [20, 6]
     assert run.planner.quota.kept == {"a": 2}
     assert [row["text"] for row in run.rows()] == ["Text 0.", "More.", "Text 1.", "More."]
 

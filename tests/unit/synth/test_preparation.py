@@ -125,7 +125,7 @@ def test_a_source_of_calls_is_done_when_it_is_told_so_and_gives_lots_of_the_size
         assert [[call.prompt for call in lot] for lot in lots] == [["topics", "places"], ["topics"]]
         source.settle("r", answer(*lots[0], *lots[1]))
         await preparing
-        assert (source.tally.prompt_tokens, source.tally.reply_tokens) == (12, 6), "they are paid for too"
+        assert (source.tally.tokens.prompt, source.tally.tokens.reply) == (12, 6), "they are paid for too"
         assert not source.done()
         source.finish()
         assert source.done()
