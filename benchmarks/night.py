@@ -17,6 +17,7 @@ from pydantic import Field
 from cluster.progress import Progress
 from cluster.rundir import owned
 from cluster.storage import LocalStore
+from synth.filters.settings import FilterSettings
 from synth.method import Feedback, Generate, Method, MethodSettings, SamplingSettings, Slot, Sources
 from synth.pipeline import ItemSource
 from synth.records import Example, Item, Message, Prompt, Rejection, Reply, Sampling, make_item
@@ -29,6 +30,18 @@ from synth.worker import Assignment
 
 DEMO_TASK = Path(__file__).parent.parent / "jobs" / "recipes" / "demo" / "task.yaml"
 GO_ON = Message("user", "Go on.")
+UNFILTERED = FilterSettings(
+    refusal=False,
+    min_words=None,
+    max_words=None,
+    language=None,
+    copies_document=None,
+    copies_seed=None,
+    copies_test=None,
+    label_leak=None,
+    repetition=None,
+    near_duplicates=None,
+)
 
 
 def demo_task() -> Task:
@@ -203,5 +216,8 @@ def watch(assignment: Assignment, targets: Mapping[str, int], folder: Path, **or
 
 
 def assigned(task: Task, method: MethodSettings, teacher: TeacherSettings) -> Assignment:
-    """Return an assignment for the teacher as it is here."""
-    return Assignment(task, method, teacher, teacher.check())
+    """Return an assignment for the teacher as it is here; no filter refuses what these teachers write.
+
+    They stand for good ones in how fast they are alone: a model cut to a few layers writes no texts to keep.
+    """
+    return Assignment(task, method, teacher, teacher.check(), filters=UNFILTERED)
