@@ -23,7 +23,8 @@ from synth.teacher import Engine, TeacherRefuses, TeacherSettings
 BEAT_SECONDS = 1.0
 LINGER_SECONDS = 0.02
 """After the first finished item an exchange waits at most so long for others, to save round trips."""
-GLANCE_SECONDS = 0.004
+UNHURRIED_SECONDS = 0.5
+"""The same while the engine has `ENOUGH` requests in line, and so does not miss what the driver would send."""
 ENOUGH = 16
 """Finished items that are worth a round trip without waiting for more."""
 
@@ -69,6 +70,7 @@ class Worker:
         self._timed_out: list[str] = []
         self._hopeless: str | None = None
         self._news = asyncio.Event()
+        self._plenty = asyncio.Event()
 
     async def where(self) -> str:
         """Return the id of the node that the replica was placed on."""
@@ -139,17 +141,13 @@ class Worker:
     def _forget(self) -> None:
         self._made, self._errors, self._timed_out = [], [], []
         self._news.clear()
+        self._plenty.clear()
 
     async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(BEAT_SECONDS):
-                await self._news.wait()
-        except TimeoutError:
-            return
-        for _ in range(round(LINGER_SECONDS / GLANCE_SECONDS)):
-            if not self._tasks or len(self._made) >= ENOUGH:
-                return
-            await asyncio.sleep(GLANCE_SECONDS)
+        if await _within(BEAT_SECONDS, self._news) and self._tasks:
+            vitals = self._vitals()
+            unhurried = vitals.waiting >= ENOUGH and not vitals.blocked
+            await _within(UNHURRIED_SECONDS if unhurried else LINGER_SECONDS, self._plenty)
 
     async def _work(self, item: Item | Call) -> None:
         clock = ItemClock(self._assignment.teacher.item_timeout)
@@ -166,6 +164,8 @@ class Worker:
             self._made.append((item.id, rows))
         self._tasks.pop(item.id, None)
         self._news.set()
+        if not self._tasks or self._hopeless or len(self._made) >= ENOUGH:
+            self._plenty.set()
 
     def _give_up(self, item: Item | Call, error: Exception, expired: bool) -> None:
         if expired:
@@ -208,6 +208,15 @@ class Worker:
         if caller is None:
             raise RuntimeError("the replica was given work before it was loaded")
         return await caller.generate(prompt, sampling, seed, clock)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Wait for an event for so long at most; say whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 async def _loaded(teacher: TeacherSettings, revision: str) -> Engine:

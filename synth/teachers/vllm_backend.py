@@ -14,6 +14,7 @@ from cluster.models import resolve_model
 from synth.method import Tokenizer
 from synth.records import Prompt, Reply, Sampling
 from synth.teacher import Capacity, Engine, EngineDied, TeacherSettings
+from synth.teachers.vllm_cores import keep_off_bound_cores
 from synth.teachers.vllm_loading import arguments, content_arguments, turn
 from synth.teachers.vllm_stats import EngineStats, StepCounter
 from synth.teachers.vllm_structured import constraint, decoding, is_refusal, refusal
@@ -110,7 +111,8 @@ class VllmEngine:
 
         self.stats = EngineStats()
         self._tokenizer = TeacherTokenizer(settings.model)
-        chosen = arguments(settings, self._tokenizer.folder, bool(current_platform.is_cpu()))
+        cpu = bool(current_platform.is_cpu())
+        chosen = arguments(settings, self._tokenizer.folder, cpu)
         chosen["structured_outputs_config"] = decoding(chosen.get("structured_outputs_config"))
         with turn(settings):
             self._engine = AsyncLLM.from_engine_args(
@@ -119,6 +121,8 @@ class VllmEngine:
                 usage_context=UsageContext.LLM_CLASS,
                 stat_loggers=[lambda config, index: StepCounter(self.stats)],
             )
+        if cpu:
+            keep_off_bound_cores()
         self._length = int(self._engine.model_config.max_model_len)
         self._inside = 0
         self._numbers = count()

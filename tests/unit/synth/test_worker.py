@@ -354,3 +354,34 @@ async def test_in_a_hurry_an_exchange_returns_at_once(made: Any, monkeypatch: py
     desk = await made(ByHand(open=False))
     outcome = await asyncio.wait_for(desk.worker.exchange([item(0)], hurry=True), 1)
     assert outcome == Outcome(vitals=Vitals())
+
+
+@pytest.mark.parametrize(("in_line", "settled"), [(worker.ENOUGH, 2), (worker.ENOUGH - 1, 1)])
+async def test_only_while_its_engine_has_enough_in_line_a_replica_waits_for_more_to_bring(
+    made: Any, in_line: int, settled: int
+) -> None:
+    async def ask(item: Item, generate: Generate) -> list[Example | Rejection]:
+        if item.position > 1:
+            return await once(item, generate)
+        await asyncio.sleep(0.05 * item.position)
+        return [Example({"text": "done"}, "a")]
+
+    desk = await made(ByHand(open=False), ask)
+    outcome = await desk.exchange(*(item(n) for n in range(2 + 8 + in_line)))
+    assert len(outcome.settled) == settled
+    desk.engine.gate.set()
+
+
+async def test_enough_finished_items_are_brought_at_once(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(item: Item, generate: Generate) -> list[Example | Rejection]:
+        if item.position >= worker.ENOUGH:
+            return await once(item, generate)
+        await asyncio.sleep(0.001 * item.position)
+        return [Example({"text": "done"}, "a")]
+
+    monkeypatch.setattr(worker, "UNHURRIED_SECONDS", 60)
+    desk = await made(ByHand(open=False), ask)
+    async with asyncio.timeout(10):
+        outcome = await desk.exchange(*(item(n) for n in range(2 * worker.ENOUGH + 8)))
+    assert len(outcome.settled) == worker.ENOUGH
+    desk.engine.gate.set()
