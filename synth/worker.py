@@ -24,7 +24,7 @@ BEAT_SECONDS = 1.0
 LINGER_SECONDS = 0.02
 """After the first finished item an exchange waits at most so long for others, to save round trips."""
 UNHURRIED_SECONDS = 0.5
-"""The same while the engine has `ENOUGH` requests in line, and so does not miss what the driver would send."""
+"""The same while the engine has `ENOUGH` requests in line: it does not miss what the driver would send."""
 ENOUGH = 16
 """Finished items that are worth a round trip without waiting for more."""
 
