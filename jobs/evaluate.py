@@ -53,7 +53,7 @@ def _scores(stage: Stage, pupil: Pupil) -> dict[str, Any]:
     earlier = read_metrics(stage.run).get("students", {}).get(pupil.settings.name, {})
     if earlier.get("scored") == scored:
         return dict(earlier)
-    texts = [row.text for row in stage.plan.test]
+    texts = [stage.task.as_one_text(row.fields) for row in stage.plan.test]
     probabilities = predict_on_cluster(stage.run, pupil.key, texts)
     scores = score([row.label for row in stage.plan.test], probabilities, stage.task.labels).to_json()
     low, high = scores["accuracy_interval"]

@@ -112,7 +112,7 @@ def _changed(record: Mapping[str, Any], recipe: Recipe, task: Task) -> str:
     known = (record.get("fingerprints") or {}).get("synthesize")
     if known is None:
         return ""
-    content = {"task": task.identity(), "method": recipe.method.model_dump(mode="json")}
+    content = {"task": task.identity(), "method": recipe.method.identity()}
     now = flatten(content)
     mine = {key: value for key, value in known.items() if key.partition(".")[0] in content}
     changed = [key for key in sorted(mine | now) if _json(mine.get(key)) != _json(now.get(key))]

@@ -1,9 +1,9 @@
 """A recipe: everything one run needs, in one YAML file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
 
 from cluster.errors import SettingsError
 from cluster.models import is_there
@@ -16,6 +16,7 @@ from synth.filters.settings import FilterSettings
 from synth.judge import JudgeSettings
 from synth.limits import Limits
 from synth.method import MethodSettings
+from synth.own_method import own_method
 from synth.teacher import TeacherSettings
 from training.settings import StudentSettings
 
@@ -27,6 +28,13 @@ else:
     AnyTeacher = one_of(TeacherSettings, "synth.teachers", "backend")
 
 
+def _own_or_ours(data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Take a method that the user's own file defines, or one of ours."""
+    if isinstance(data, dict) and data.get("file") is not None:
+        return own_method(Path(data["file"]), data)
+    return handler(data)
+
+
 class Recipe(Settings):
     """One run, from corpus to report."""
 
@@ -36,7 +44,8 @@ class Recipe(Settings):
     """Where runs and indexes are kept: a folder that all nodes see, or `s3://bucket/prefix`. Relative to the
     working directory, or to the home directory in a job of a cluster."""
     task: Path | dict[str, Any]
-    """Task file, or the task itself; paths are relative to the recipe."""
+    """Task file; or the task itself; or `file` with what differs from it, such as seeds. Paths are relative
+    to the recipe."""
     license: str = "unknown"
     """Licence of the dataset for its card, as the Hugging Face hub spells it."""
     corpus: CorpusSettings | None = None
@@ -45,7 +54,7 @@ class Recipe(Settings):
     """How the corpus is embedded and indexed; methods that retrieve need it."""
     retriever: RetrieverSettings = RetrieverSettings()
     """How documents are fetched."""
-    method: AnyMethod
+    method: Annotated[AnyMethod, WrapValidator(_own_or_ours)]
     """How examples are made."""
     teacher: AnyTeacher
     """The LLM that writes."""
@@ -67,17 +76,19 @@ class Recipe(Settings):
 
 def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     """Read a recipe, merge `--set` values, validate it, and make its paths absolute."""
-    data = override(read_yaml(path), assignments)
+    data, base = override(read_yaml(path), assignments), path.parent.absolute()
+    own = data.get("method")
+    if isinstance(own, dict) and isinstance(own.get("file"), str):
+        # It is read when the recipe is validated.
+        data["method"] = own | {"file": str(base / own["file"])}
     recipe = validate(Recipe, data, str(path))
-    base = path.parent.absolute()
     if recipe.corpus is not None:
         corpus = recipe.corpus.model_copy(update={"path": _file(recipe.corpus.path, base)})
         recipe = recipe.model_copy(update={"corpus": corpus})
     teacher = recipe.teacher.model_copy(update={"model": _model(recipe.teacher.model)})
     students = tuple(s.model_copy(update={"base": _model(s.base)}) for s in recipe.students)
-    recipe = recipe.model_copy(
-        update={"task": _placed(recipe.task, base), "teacher": teacher, "students": students}
-    )
+    recipe = recipe.model_copy(update={"task": _placed(recipe.task, base), "teacher": teacher})
+    recipe = recipe.model_copy(update={"method": _with_paths(recipe.method, base), "students": students})
     if recipe.judge is not None and recipe.judge.teacher is not None:
         own = recipe.judge.teacher.model_copy(update={"model": _model(recipe.judge.teacher.model)})
         judge = recipe.judge.model_copy(update={"teacher": own})
@@ -111,11 +122,18 @@ def _file(name: str, base: Path) -> str:
     return name if "://" in name else str(base / name)
 
 
+def _with_paths(method: MethodSettings, base: Path) -> MethodSettings:
+    """Return a method's settings with their paths, which are texts, made absolute."""
+    given = {name: str(path) for name in method.paths if (path := getattr(method, name)) is not None}
+    return method.model_copy(update={name: _file(path, base) for name, path in given.items()})
+
+
 def _placed(task: Path | dict[str, Any], base: Path) -> Path | dict[str, Any]:
     """Return the task with its paths made absolute; what is no path is refused when the task is read."""
     if isinstance(task, Path):
         return base / task
-    files = {name: str(base / task[name]) for name in ("seeds", "test") if isinstance(task.get(name), str)}
+    named = ("file", "seeds", "test")
+    files = {name: str(base / task[name]) for name in named if isinstance(task.get(name), str)}
     return task | files
 
 

@@ -64,9 +64,14 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
     from retrieval.reading.work import check_corpus
 
     task = load_task(recipe.task, Path.cwd())
-    if recipe.method.needs_seeds and not task.seeds:
+    if recipe.method.wants_seeds() and not task.seeds:
         raise SettingsError(f"task.seeds: names no file; method {recipe.method.name} needs gold seeds")
     recipe.method.build(task)
+    if teacher and (lacking := recipe.method.needs() - recipe.teacher.resolve().abilities):
+        raise SettingsError(
+            f"teacher.backend: {recipe.teacher.resolve().backend} cannot do what method {recipe.method.name} "
+            f"asks for with these settings: {', '.join(sorted(lacking))}; take another backend or turn it off"
+        )
     recipe.targets.quotas(task.labels)
     test = tuple(load_test(task)) if recipe.students or task.settings.test else ()
     if recipe.corpus is not None:

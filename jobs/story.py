@@ -163,7 +163,14 @@ def _seed(made: Rebuilt, seed_id: str | None) -> Source | None:
 
 
 def _gold(made: Rebuilt) -> dict[str, Gold]:
-    return {seed.id: seed for seed in made.task.seeds} if made.task else {}
+    """Return the seeds by id, those that the teacher wrote among them."""
+    given = made.task.seeds if made.task else ()
+    table = made.sources.get("seeds")
+    rows = (
+        table.to_pylist() if table is not None and {"id", "text", "label"} <= set(table.column_names) else []
+    )
+    written = (Gold(row["id"], {"text": row["text"]}, row["label"]) for row in rows)
+    return {seed.id: seed for seed in (*written, *given)}
 
 
 def _documents(made: Rebuilt, row: Mapping[str, Any]) -> Iterator[Source]:

@@ -13,17 +13,19 @@ import pyarrow.parquet as pq
 
 from cluster.ledger import Ledger, part_count
 from cluster.rundir import check_fingerprint, read_metrics, record_run, update_metrics
+from jobs.bias import measure_bias
 from jobs.index import build
 from jobs.job import job
 from jobs.stage import Stage
 from retrieval.search import open_retriever
-from synth.books import balance
+from synth.books import Books, balance
 from synth.choice import Choice, choose
 from synth.curate import Dataset, lay_out
 from synth.embedded import embed_accepted
 from synth.limits import Limits
+from synth.metrics.acceptance import Passed, acceptance
 from synth.metrics.reuse import document_reuse
-from synth.preparation import MANIFEST
+from synth.preparation import MANIFEST, read_sources
 from synth.rows import ledger_schema
 from synth.semantic import Meanings
 from synth.synthesis import Order, Result, synthesize
@@ -38,7 +40,8 @@ def run(stage: Stage) -> int:
     result, choice = _filled(stage, order)
     dataset = lay_out(stage.run, stage.task.settings.fields, order.targets, choice)
     books = balance(stage.run, dataset, result.drawn, result.unfinished)
-    _record(stage, order, result, dataset, books.as_json())
+    stages = _stages(stage, books)
+    _record(stage, order, result, dataset, books.as_json() | {"stages": [asdict(each) for each in stages]})
     refused = sum(books.rejected.values())
     stage.progress.step(
         "synthesized",
@@ -46,6 +49,8 @@ def run(stage: Stage) -> int:
         f"{books.items.failed} items failed; the books balance",
         rows=dataset.rows,
     )
+    stage.progress.say("Accepted: " + ", ".join(f"{each.stage} {each.got}/{each.asked}" for each in stages))
+    measure_bias(stage)
     for label, why in result.short.items():
         stage.progress.step("stalled", f"Label {label} stalled: {why}", label=label, why=why)
     if result.stopped is not None:
@@ -132,7 +137,7 @@ def _order(stage: Stage) -> Order:
     index = build(stage) if recipe.method.needs_corpus else None
     content = {
         "task": stage.task.identity(),
-        "method": recipe.method.model_dump(mode="json"),
+        "method": recipe.method.identity(),
         "teacher": teacher.identity() | {"revision": stage.plan.revision},
         "filters": recipe.filters.identity(),
         "judge": judge.identity() | {"revision": stage.plan.judge_revision} if judge else None,
@@ -195,6 +200,12 @@ def _record(stage: Stage, order: Order, result: Result, dataset: Dataset, counts
             **counts,
         },
     )
+
+
+def _stages(stage: Stage, books: Books) -> list[Passed]:
+    """Return how much came through at each stage of the method, of preparation and of what judges rows."""
+    prepared = (read_sources(stage.run) or {}).get("stages")
+    return acceptance(prepared, books.rejected, books.accepted, stage.recipe.method.stages)
 
 
 def _reuse(stage: Stage) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ class Pupil:
 
     settings: StudentSettings
     trained_on: str
-    """`synthetic` or `seeds`."""
+    """`synthetic`, `seeds`, or `mixed`, which is both."""
 
     @property
     def key(self) -> str:
@@ -38,38 +38,50 @@ def pupils(stage: Stage) -> Iterator[Pupil]:
             "students: the recipe names none; add one, for example {name: minilm, preset: minilm}"
         )
     for settings in stage.recipe.students:
-        yield Pupil(settings, "synthetic")
+        if settings.mix_seeds and not stage.task.seeds:
+            raise SettingsError(
+                f"students: {settings.name}: mix_seeds needs gold seeds; name them in task.seeds or remove it"
+            )
+        yield Pupil(settings, "mixed" if settings.mix_seeds else "synthetic")
     first = stage.recipe.students[0]
     if stage.recipe.seeds_only and stage.task.seeds:
-        yield Pupil(first.model_copy(update={"name": f"{first.name}-seeds-only"}), "seeds")
+        alone = {"name": f"{first.name}-seeds-only", "mix_seeds": False}
+        yield Pupil(first.model_copy(update=alone), "seeds")
 
 
 def training_rows(stage: Stage, pupil: Pupil) -> pa.Table:
-    """Return the rows a student learns from: text, label by name, id."""
+    """Return the rows a student learns from: text, label by name, id; of mixed rows, the seeds come first."""
     if pupil.trained_on == "seeds":
-        seeds = stage.task.seeds
-        columns = {
-            "text": [s.text for s in seeds],
-            "label": [s.label for s in seeds],
-            "id": [s.id for s in seeds],
-        }
-        return pa.table(columns)
-    return _dataset(stage)
+        return _seeds(stage)
+    dataset = _dataset(stage)
+    return pa.concat_tables([_seeds(stage), dataset]) if pupil.trained_on == "mixed" else dataset
+
+
+def _seeds(stage: Stage) -> pa.Table:
+    seeds = stage.task.seeds
+    columns = {
+        "text": [stage.task.as_one_text(s.fields) for s in seeds],
+        "label": [s.label for s in seeds],
+        "id": [s.id for s in seeds],
+    }
+    return pa.table(columns)
 
 
 def _dataset(stage: Stage) -> pa.Table:
     keys = stage.run.list("data")
     if not keys:
         raise DataError(f"{stage.run.url}: holds no dataset yet; run `nightshift synthesize` first")
-    columns = ["text", "label", "id"]
+    fields = stage.task.settings.fields
+    columns = [*fields, "label", "id"]
     parts = [pq.read_table(io.BytesIO(stage.run.read(key)), columns=columns) for key in keys]
     table = pa.concat_tables(parts).replace_schema_metadata(None)
     if not table.num_rows:
         raise DataError(f"{stage.run.url}/data: holds no rows; see why replies were rejected in the ledger")
     if pa.types.is_list(table["label"].type):
         raise DataError("students: rows with several labels cannot train a single-label student")
+    texts = [stage.task.as_one_text(row) for row in table.select(fields).to_pylist()]
     names = [stage.task.labels[number] for number in table["label"].to_pylist()]
-    return table.set_column(1, "label", pa.array(names))
+    return pa.table({"text": texts, "label": names, "id": table["id"]})
 
 
 def run(stage: Stage) -> int:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from pydantic import Field, model_serializer, model_validator
 
 from cluster.errors import SettingsError
 from cluster.settings import Settings, digest
+from synth.own_method import from_source, source_of
 from synth.records import Example, Item, Prompt, Rejection, Reply, Sampling
 from synth.task import Task
 
@@ -105,11 +107,21 @@ class MethodSettings(Settings):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Named sets of constants; a key given in the recipe wins over its preset."""
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Settings that came later than the method: at their defaults they leave item ids as they were."""
+    paths: ClassVar[tuple[str, ...]] = ()
+    """Settings that are files or folders, as texts: relative ones start at the recipe."""
+    stages: ClassVar[tuple[str, ...]] = ("generation",)
+    """Steps of work on an item, in order; with several, reasons of rejections begin with theirs."""
+    for_more: ClassVar[str] = "change the method's settings"
+    """What a user can do when there are fewer items than rows are wanted."""
     needs_corpus: ClassVar[bool] = False
     needs_seeds: ClassVar[bool] = False
 
     name: str
     """The method."""
+    file: Path | None = None
+    """Python file of a method of your own (docs/methods.md)."""
     preset: str | None = None
     """A named set of constants, for example `published_code`."""
     sampling: SamplingSettings = SamplingSettings()
@@ -132,6 +144,29 @@ class MethodSettings(Settings):
         sampling = dict(preset.pop("sampling", {})) | dict(data.get("sampling") or {})
         return preset | data | ({"sampling": sampling} if sampling else {})
 
+    def identity(self) -> dict[str, Any]:
+        """What of the method determines a row's content."""
+        shown, fields = self.model_dump(mode="json", exclude={"file"}), type(self).model_fields
+        unset = {name for name in self.added if getattr(self, name) == fields[name].default}
+        kept = {name: value for name, value in shown.items() if name not in unset}
+        source = source_of(self)
+        return kept if source is None else kept | {"source": digest(source)}
+
+    def wants_seeds(self) -> bool:
+        """Say whether a task without seeds is refused with these settings."""
+        return self.needs_seeds
+
+    def needs(self) -> frozenset[str]:
+        """Return what these settings ask of a teacher, as `TeacherSettings.abilities` names it."""
+        return frozenset()
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        source = source_of(self)
+        if source is None:
+            return super().__reduce__()
+        # Replicas on other nodes do not see the user's file: it travels with its settings.
+        return from_source, (source, str(self.file), self.model_dump())
+
     def build(self, task: Task) -> "Method":
         """Return the method for a task."""
         raise NotImplementedError
@@ -142,7 +177,7 @@ class Method(ABC):
 
     def __init__(self, settings: MethodSettings, task: Task) -> None:
         self.task = task
-        self.plan_key = digest([task.identity(), settings.model_dump(mode="json")])
+        self.plan_key = digest([task.identity(), settings.identity()])
         self.sampling = Sampling(
             temperature=settings.sampling.temperature,
             top_p=settings.sampling.top_p,

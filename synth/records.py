@@ -28,6 +28,19 @@ class Structure:
 
 
 @dataclass(frozen=True, slots=True)
+class Against:
+    """Prompts of other labels that a reply has to keep off from (self-debiasing, in ZeroGen 2202.07922).
+
+    Each token's probability p is multiplied by max(floor, exp(-decay * max(0, q - p))), where q is the
+    highest that it has after one of the prompts and the same reply so far.
+    """
+
+    prompts: tuple[str, ...]
+    decay: float
+    floor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How a teacher samples; max_tokens counts reply tokens."""
 
@@ -37,6 +50,8 @@ class Sampling:
     stop: tuple[str, ...] = ()
     structure: Structure | None = field(default=None, repr=False)
     """The form of the reply. Engines that can hold it to the form do; `synth.structured` reads what comes."""
+    against: Against | None = field(default=None, repr=False)
+    """Only teachers with the ability `self-debiasing` look at it; `MethodSettings.needs` asks for one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.settings import digest
 from synth.records import Author, Call, Example, Item, Rejection, Reply, Sampling, Usage, prompt_hash
 
 _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -197,4 +198,9 @@ def _as_json(sampling: Sampling) -> str:
     told = asdict(sampling)
     if sampling.structure is None:
         del told["structure"]
+    if sampling.against is None:
+        del told["against"]
+    else:
+        # The prompts of all other labels would be longer than the row.
+        told["against"]["prompts"] = digest(list(sampling.against.prompts))
     return json.dumps(told)

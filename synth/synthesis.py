@@ -191,9 +191,6 @@ def _check_capacity(order: Order, method: Method, sources: Sources) -> None:
     ]
     if poor:
         raise DataError(
-            "too few documents can be retrieved for "
-            + "; ".join(poor)
-            + ". Add seeds for these labels, widen "
-            "method.similarity, raise method.last_rank or method.draws, enlarge the corpus, or lower "
-            "targets.rows_per_label or targets.rows"
+            f"method {order.assignment.method.name} has too few items for {'; '.join(poor)}; "
+            f"{order.assignment.method.for_more}, or lower targets.rows_per_label or targets.rows"
         )

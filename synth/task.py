@@ -1,5 +1,6 @@
 """The task: labels with verbalizers, what a text is, seeds and gold test rows."""
 
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from cluster.settings import Settings, digest, read_yaml, validate
 from synth.rows import ledger_schema
 
 MAX_CHARACTERS = 100_000
+SEED_DRAW = 42
+"""Seed of the draw of `seeds_per_label`, as in SynthesizRR's published code."""
+_NOT_SHOWN = {"seeds", "seeds_per_label", "test", "name", "columns"}
+"""Settings that no prompt shows; seeds are in a task's identity by themselves."""
 
 
 class TaskSettings(Settings):
@@ -29,15 +34,31 @@ class TaskSettings(Settings):
     labels: dict[str, str]
     """Label name to verbalizer: a phrase that describes the label in a prompt."""
     fields: tuple[str, ...] = ("text",)
-    """Names of the text fields of an example."""
+    """Names of the text fields of an example; also name by name what each holds, in words of a prompt."""
+    field_types: dict[str, str] = {}
+    """What fields hold; comes from `fields`."""
+    columns: dict[str, str] = {}
+    """Field name to the column it has in the files of gold rows, where the two differ."""
     length: str | None = None
     """Length of a text in words of the prompt, for example `one or two sentences`."""
     style: str | None = None
     """Style of a text in words of the prompt."""
     seeds: Path | None = None
     """JSONL file (plain or .gz, .zst) of gold rows with the fields and `label`."""
+    seeds_per_label: int | None = Field(None, ge=1)
+    """Take so many seeds of each label, drawn once and for all, where the file has more."""
     test: Path | None = None
     """JSONL file of gold test rows; never shown to a teacher."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _described(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(fields := data.get("fields"), dict):
+            told = {str(name): str(what or "").strip() for name, what in fields.items()}
+            if not all(told.values()):
+                raise ValueError("fields: say of each what it holds, or give a plain list of names")
+            return data | {"fields": list(told), "field_types": told}
+        return data
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -60,7 +81,14 @@ class TaskSettings(Settings):
         taken = {"label", "id", *ledger_schema(()).names} & set(self.fields)
         if taken:
             raise ValueError(f"fields: {', '.join(sorted(taken))} is a column of every dataset; rename it")
+        if unknown := sorted({*self.field_types, *self.columns} - set(self.fields)):
+            raise ValueError(f"fields: {', '.join(unknown)} is none of {', '.join(self.fields)}")
         return self
+
+    def what(self, field: str) -> str:
+        """Return what a field holds, in words of a prompt."""
+        own = self.text_type if field == "text" else field.replace("_", " ")
+        return self.field_types.get(field, own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +125,51 @@ class Task:
         """Return the seeds of a label in file order."""
         return [seed for seed in self.seeds if seed.label == label]
 
+    def as_one_text(self, fields: Mapping[str, str]) -> str:
+        """Return an example as a student reads it: the main field, then a line for each other one."""
+        others = [name for name in self.settings.fields if name != "text"]
+        lines = (f"{name.replace('_', ' ').capitalize()}: {fields[name]}" for name in others)
+        return "\n".join([fields["text"], *lines])
+
     def identity(self) -> dict[str, Any]:
         """What of the task determines a row's content; test rows do not."""
-        shown = self.settings.model_dump(mode="json", exclude={"seeds", "test", "name"})
+        shown = self.settings.model_dump(mode="json", exclude=_NOT_SHOWN)
+        # A task that does not say has the identity that it had before it could.
+        if not shown["field_types"]:
+            del shown["field_types"]
         # The order of the labels is that of the plan.
         return shown | {"order": list(self.labels), "seeds": digest([seed.id for seed in self.seeds])}
 
 
 def load_task(source: Path | Mapping[str, Any], base: Path) -> Task:
-    """Read a task from a YAML file or an inline mapping; relative paths start at the file or at base."""
-    if isinstance(source, Path):
-        path = base / source
-        data, base, origin = read_yaml(path), path.parent, str(path)
-    else:
-        data, origin = dict(source), "task"
-    settings = validate(TaskSettings, data, origin)
-    placed = {
-        name: base / value for name in ("seeds", "test") if (value := getattr(settings, name)) is not None
-    }
-    settings = settings.model_copy(update=placed)
+    """Read a task from a YAML file, an inline mapping, or a mapping with a `file` and what differs from it.
+
+    Relative paths start at the file that names them, those of a mapping at base.
+    """
+    given = {} if isinstance(source, Path) else dict(source)
+    file = source if isinstance(source, Path) else given.pop("file", None)
+    path = base / str(file) if file is not None else None
+    data = _placed(read_yaml(path), path.parent) if path is not None else {}
+    settings = validate(TaskSettings, data | _placed(given, base), str(path or "task"))
     seeds = tuple(read_gold(settings.seeds, settings)) if settings.seeds else ()
-    return Task(settings=settings, seeds=seeds)
+    return Task(settings=settings, seeds=_drawn(seeds, settings.seeds_per_label))
+
+
+def _placed(data: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Return a task's mapping with its paths made absolute; what is no path is refused later."""
+    files = {name: base / data[name] for name in ("seeds", "test") if isinstance(data.get(name), str | Path)}
+    return {**data, **files}
+
+
+def _drawn(seeds: tuple[Gold, ...], count: int | None) -> tuple[Gold, ...]:
+    """Draw so many seeds of each label, without replacement; they stay in the order of the file."""
+    if count is None:
+        return seeds
+    rng, kept = random.Random(SEED_DRAW), set[str]()
+    for label in dict.fromkeys(seed.label for seed in seeds):
+        ids = [seed.id for seed in seeds if seed.label == label]
+        kept.update(rng.sample(ids, min(count, len(ids))))
+    return tuple(seed for seed in seeds if seed.id in kept)
 
 
 def load_test(task: Task) -> list[Gold]:
@@ -149,12 +201,13 @@ def _gold(row: Mapping[str, Any], place: str, settings: TaskSettings) -> Gold:
         raise DataError(f"{place}: label {label!r} is unknown; the task has {known}")
     fields: dict[str, str] = {}
     for name in settings.fields:
-        value = row.get(name)
+        column = settings.columns.get(name, name)
+        value = row.get(column)
         if not isinstance(value, str) or not value.strip():
-            raise DataError(f"{place}: {name!r} must be a text that is not empty")
+            raise DataError(f"{place}: {column!r} must be a text that is not empty")
         if len(value) > MAX_CHARACTERS:
             raise DataError(
-                f"{place}: {name!r} has {len(value):,} characters, at most {MAX_CHARACTERS:,} are taken; "
+                f"{place}: {column!r} has {len(value):,} characters, at most {MAX_CHARACTERS:,} are taken; "
                 "shorten or remove the row"
             )
         fields[name] = value.strip()

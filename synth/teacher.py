@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -56,6 +56,9 @@ class Engine(Protocol):
 
 class TeacherSettings(Settings):
     """Base of every backend's settings; a subclass gives `backend` a Literal type."""
+
+    abilities: ClassVar[frozenset[str]] = frozenset()
+    """What not every backend can do and some methods need (`MethodSettings.needs`)."""
 
     backend: str
     """What runs the teacher."""

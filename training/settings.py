@@ -71,6 +71,8 @@ class StudentSettings(Settings):
     """Every dropout of the model (SynthesizRR's published code: 0.0; its paper is silent)."""
     seed: int = Field(default=0, ge=0)
     """Seed of the classification head, of the order of rows, and of dropout."""
+    mix_seeds: bool = False
+    """Learn from the gold seeds too, beside the dataset (2407.12813: even 100 raw rows mixed in help)."""
     workers: int | None = Field(default=None, ge=1)
     """Training processes; by default one per GPU as long as each gets 4 rows of a batch, or 1 on CPU."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)
@@ -84,6 +86,6 @@ class StudentSettings(Settings):
         return data
 
     def identity(self) -> dict[str, Any]:
-        """What determines the trained weights; the name, the workers and checkpoints do not."""
-        outside = {"name", "preset", "base", "workers", "checkpoint_seconds"}
+        """What beside the rows determines the trained weights; name, workers and checkpoints do not."""
+        outside = {"name", "preset", "base", "mix_seeds", "workers", "checkpoint_seconds"}
         return self.model_dump(mode="json", exclude=outside)

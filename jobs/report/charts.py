@@ -27,7 +27,7 @@ def accuracy_chart(scores: Sequence[Score], majority: float | None) -> Markup | 
     count = len(scored) + (majority is not None)
     with drawn(WIDTH, 0.55 + 0.42 * count) as (figure, axes):
         for place, score in enumerate(scored):
-            colour = ACCENT if score.trained_on == "synthetic" else QUIET
+            colour = ACCENT if score.on_dataset else QUIET
             _accuracy_bar(axes, place, score.accuracy or 0.0, colour, score)
         if majority is not None:
             _accuracy_bar(axes, len(scored), majority, QUIET, None)

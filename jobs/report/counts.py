@@ -58,6 +58,13 @@ def read_reasons(metrics: Mapping[str, Any]) -> list[tuple[str, int]]:
     return sorted((_rows(metrics).get("rejected") or {}).items(), key=lambda pair: (-pair[1], pair[0]))
 
 
+def read_stages(metrics: Mapping[str, Any]) -> list[tuple[str, int, int, float]]:
+    """Return each stage, what went in, what came out, and the share of it, where there are several."""
+    stages = (metrics.get("synthesis") or {}).get("stages") or []
+    found = [(str(each["stage"]), int(each["asked"]), int(each["got"])) for each in stages]
+    return [(*each, each[2] / each[1]) for each in found if each[1]] if len(found) > 1 else []
+
+
 def read_acceptance(metrics: Mapping[str, Any]) -> float | None:
     """Return the share of returned rows that were accepted; None when nothing was returned."""
     rows = _rows(metrics)

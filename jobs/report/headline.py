@@ -36,10 +36,12 @@ def summary(metrics: Mapping[str, Any], scores: Sequence[Score]) -> str:
 
 
 def _worth(scores: Sequence[Score]) -> str:
-    student, seeds = first_trained_on(scores, "synthetic"), first_trained_on(scores, "seeds")
+    mixed, seeds = first_trained_on(scores, "mixed"), first_trained_on(scores, "seeds")
+    student = first_trained_on(scores, "synthetic") or mixed
     if student is None or student.accuracy is None:
         return "No student was scored."
-    said = f"A student trained on them labels {percent(student.accuracy)} of the gold test rows correctly"
+    rows = "them and the seeds" if student is mixed else "them"
+    said = f"A student trained on {rows} labels {percent(student.accuracy)} of the gold test rows correctly"
     if seeds is None or seeds.accuracy is None:
         return f"{said}."
     compared = f"{points(student.accuracy - seeds.accuracy)} than the same student trained on the seeds alone"
@@ -63,6 +65,9 @@ def _score_tiles(metrics: Mapping[str, Any], scores: Sequence[Score]) -> list[Ti
     if (student := first_trained_on(scores, "synthetic")) and student.accuracy is not None:
         note = interval(student.low, student.high) or "on gold test rows"
         found.append(Tile("Student accuracy", percent(student.accuracy), note, main=True))
+    if (mixed := first_trained_on(scores, "mixed")) and mixed.accuracy is not None:
+        note = interval(mixed.low, mixed.high) or "on gold test rows"
+        found.append(Tile("Seeds mixed in", percent(mixed.accuracy), note, main=not found))
     if (seeds := first_trained_on(scores, "seeds")) and seeds.accuracy is not None:
         note = interval(seeds.low, seeds.high) or f"{count(seeds.rows)} seeds"
         found.append(Tile("Seeds alone", percent(seeds.accuracy), note))
@@ -95,7 +100,7 @@ def missing_parts(
         "the task": bool(metrics.get("task")),
         "a dataset": bool(metrics.get("dataset")),
         "counts of the synthesis": bool(metrics.get("synthesis")),
-        "a student trained on the dataset": first_trained_on(scores, "synthetic") is not None,
+        "a student trained on the dataset": any(score.on_dataset for score in scores),
         "a student trained on the seeds alone": first_trained_on(scores, "seeds") is not None,
         "the majority baseline": bool((metrics.get("baselines") or {}).get("majority")),
         "a measure of grounding": bool(metrics.get("grounding")),

@@ -12,7 +12,7 @@ from cluster.storage import Store
 from jobs.report import wording
 from jobs.report.charts import accuracy_chart, confusion_chart, fill_chart
 from jobs.report.costs import read_costs, read_fleet, read_limits, read_stop, read_targets
-from jobs.report.counts import read_books, read_label_rows, read_labels, read_reasons, read_reuse
+from jobs.report.counts import read_books, read_label_rows, read_labels, read_reasons, read_reuse, read_stages
 from jobs.report.headline import missing_parts, summary, tiles
 from jobs.report.reproduce import REPRODUCE
 from jobs.report.samples import sample_refused, sample_rows
@@ -72,6 +72,7 @@ def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) 
         "limits": read_limits(metrics),
         "fleet": read_fleet(metrics),
         "reasons": _with_shares(read_reasons(metrics)),
+        "stages": read_stages(metrics),
         "confusion_chart": confusion_chart(scores[0], list(labels)) if scores else None,
         "confused": _confused(scores, list(labels)),
         "rows": sample_rows(run, each),

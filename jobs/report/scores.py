@@ -33,6 +33,11 @@ class Score:
     confusion: tuple[tuple[int, ...], ...]
 
     @property
+    def on_dataset(self) -> bool:
+        """Whether the student learned from the dataset, alone or with the seeds mixed in."""
+        return self.trained_on in ("synthetic", "mixed")
+
+    @property
     def confused(self) -> list[tuple[int, int, int]]:
         """Pairs of labels taken for another, most frequent first: (gold place, predicted place, rows)."""
         pairs = [
@@ -45,14 +50,14 @@ class Score:
 
 
 def read_scores(metrics: Mapping[str, Any], labels: Sequence[str]) -> list[Score]:
-    """Return the scores of all students in their order, those trained on synthetic rows first."""
+    """Return the scores of all students: first those trained on synthetic rows, then on mixed ones."""
     students = metrics.get("students") or {}
     scores = [_score(name, data, labels) for name, data in students.items()]
-    return sorted(scores, key=lambda score: score.trained_on != "synthetic")
+    return sorted(scores, key=lambda score: (not score.on_dataset, score.trained_on != "synthetic"))
 
 
 def first_trained_on(scores: Sequence[Score], rows: str) -> Score | None:
-    """Return the first student trained on `synthetic` rows or on `seeds`; never the best of several.
+    """Return the first student trained on `synthetic` or `mixed` rows or `seeds`; never the best of several.
 
     Picking the best by its test accuracy would flatter it.
     """

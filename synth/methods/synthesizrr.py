@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import count, zip_longest
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cluster.errors import SettingsError
 from cluster.settings import digest
 from retrieval.reading.sentences import cut_at_sentence
+from synth.bootstrap import Bootstrap, BootstrapSettings, seeds_in
 from synth.method import (
     Feedback,
     Generate,
     Method,
     MethodSettings,
+    SamplingSettings,
     ShotSettings,
     Slot,
     Sources,
@@ -29,6 +31,7 @@ from synth.method import (
     Tools,
     only_text,
 )
+from synth.methods.fewgen import FewGen, FewGenSettings
 from synth.prompting import chat, read_reply, render, stops, task_values
 from synth.records import Example, Grounding, Item, Prompt, Rejection, Shot, make_item
 from synth.task import Gold, Task
@@ -51,6 +54,10 @@ PROMPT = """\
 SHUFFLE_SEED = 42
 """Seed of the per-label shuffle in the published code."""
 
+Band = tuple[float, float]
+UNBOUND: Band = (-1.0, float("inf"))
+"""Band of a retriever whose scores are no similarities: its ranks alone decide."""
+
 
 class SynthesizRRSettings(MethodSettings):
     """SynthesizRR. Defaults follow the paper; `published_code` holds the constants of its scripts."""
@@ -64,6 +71,11 @@ class SynthesizRRSettings(MethodSettings):
             "header_stops": False,
         }
     }
+    added = frozenset({"bootstrap"})
+    for_more = (
+        "add seeds for these labels, widen method.similarity, raise method.last_rank or method.draws, or "
+        "enlarge the corpus"
+    )
     needs_corpus = True
     needs_seeds = True
 
@@ -76,10 +88,11 @@ class SynthesizRRSettings(MethodSettings):
     """Documents used per seed; the paper fetches 500 and uses 50 (section 5, appendix F)."""
     shot_ranks: int = Field(2, ge=0)
     """How many of the first ranks become shots instead of inputs (retricl; published code)."""
-    similarity: tuple[float, float] | None = None
+    similarity: Band | None = None
     """Band of similarity for inputs, both ends included; by default the encoder preset's. Contriever:
-    0.4-0.9, below which documents are unrelated and above which they are near-copies (section 5)."""
-    shot_similarity: tuple[float, float] | None = None
+    0.4-0.9, below which documents are unrelated and above which they are near-copies (section 5). BM25,
+    random and hybrid retrieval have no band, and that of `published_code` leaves them alone."""
+    shot_similarity: Band | None = None
     """Band for shots; by default the same. Published code: 0.5-0.9. A pair outside it is dropped."""
     document_tokens: int = Field(500, ge=8)
     """Teacher tokens a document is cut to, at a sentence end (paper: 500, published code: 400)."""
@@ -93,6 +106,28 @@ class SynthesizRRSettings(MethodSettings):
     """Stop at the header of another document or text; published code sets no stop strings."""
     rewrite: str = REWRITE
     """Jinja template of the request; may name document_type, text_type, verbalizer, length, style."""
+    bootstrap: BootstrapSettings | None = None
+    """Let FewGen make the seeds that are lacking, up to so many of each label (appendix D); by default it
+    makes none, and a label without a seed is refused."""
+
+    @field_validator("bootstrap", mode="before")
+    @classmethod
+    def _or_not(cls, data: Any) -> Any:
+        return None if data is False else data
+
+    def wants_seeds(self) -> bool:
+        return self.bootstrap is None
+
+    def bands(self, retriever: Band) -> tuple[Band, Band]:
+        """Return the bands of inputs and of shots, for a retriever with this band."""
+        inputs, shots = self.similarity, self.shot_similarity
+        if retriever == UNBOUND:
+            # The published code bounds cosines, but neither the scores of BM25 nor random documents.
+            preset = self.presets.get(self.preset or "", {})
+            inputs = None if inputs == preset.get("similarity") else inputs
+            shots = None if shots == preset.get("shot_similarity") else shots
+        inputs = inputs or retriever
+        return inputs, shots or inputs
 
     @property
     def shot_count(self) -> int:
@@ -130,25 +165,53 @@ class SynthesizRR(Method):
         for label in task.labels:
             # A template that fails has to fail here, not in every item of the night.
             render(settings.rewrite, **task_values(task.settings, task.verbalizer(label)))
-            if not task.seeds_of(label):
-                raise SettingsError(f"task.seeds: label {label} has no seed; SynthesizRR retrieves by seeds")
+            if settings.bootstrap is None and not task.seeds_of(label):
+                raise SettingsError(
+                    f"task.seeds: label {label} has no seed; SynthesizRR retrieves by seeds. Add one, or let "
+                    "the teacher make them: method.bootstrap=true"
+                )
+        given = settings.bootstrap
+        self._bootstrap = Bootstrap(given, self._writer(given), self.plan_key) if given else None
+
+    def _writer(self, given: BootstrapSettings) -> FewGen:
+        """Return the FewGen that makes seeds: its replies are read as this method's are."""
+        settings = self.settings
+        return FewGen(
+            FewGenSettings(
+                sampling=SamplingSettings(
+                    temperature=given.temperature, top_p=given.top_p, max_tokens=settings.sampling.max_tokens
+                ),
+                stop=settings.stop,
+                render=settings.render,
+                pieces=settings.pieces,
+                header_stops=settings.header_stops,
+                instruction=given.instruction,
+            ),
+            self.task,
+        )
 
     async def prepare(self, tools: Tools) -> Sources:
         if tools.retrieve is None:
             raise SettingsError("method: synthesizrr needs a corpus; add `corpus` to the recipe")
-        seeds = self.task.seeds
+        made = await self._bootstrap.sources(tools.generate) if self._bootstrap else {}
+        seeds = self._seeds(made)
         found = await tools.retrieve([seed.text for seed in seeds], self.settings.last_rank)
         hits, texts = [], {}
         for seed, ranked in zip(seeds, found, strict=True):
             for hit in ranked:
                 hits.append((seed.id, hit.rank, hit.document.id, hit.score))
                 texts[hit.document.id] = hit.document
-        band = tools.band or (-1.0, float("inf"))
+        band = tools.band or UNBOUND
         return {
+            **made,
             "hits": pa.table(_columns(hits, ("seed_id", "rank", "document_id", "score"))),
             "documents": self._documents(list(texts.values()), tools.tokenizer),
             "band": pa.table({"low": [band[0]], "high": [band[1]]}),
         }
+
+    def _seeds(self, sources: Sources) -> tuple[Gold, ...]:
+        """Return the seeds, made ones too; without bootstrapping they are the task's, and in no table."""
+        return seeds_in(sources["seeds"]) if self._bootstrap else self.task.seeds
 
     def _documents(self, documents: list[object], tokenizer: Tokenizer) -> pa.Table:
         rows = []
@@ -209,18 +272,20 @@ class SynthesizRR(Method):
         ask = render(self.settings.rewrite, **values)
         document = item.documents[0].text
         if self.settings.render == "chat":
-            turns = [(self._request(shot.document, ask), shot.text) for shot in item.shots]
-            return chat(turns, self._request(document, ask))
+            turns = [(self._request(shot.document, ask), shot.text) for shot in item.shots if shot.document]
+            # A gold text alone answers no request: such are shown ahead, as in a raw prompt.
+            alone = [f"{settings.text_type}: {shot.text}" for shot in item.shots if not shot.document]
+            return chat(turns, "\n\n".join([*alone, self._request(document, ask)]))
         shots = [{"text": shot.text, "document": shot.document} for shot in item.shots]
         text = render(PROMPT, ask=ask, shots=shots, document=document, **values)
         return f"{text}\n{settings.text_type}:"
 
-    def _request(self, document: str | None, ask: str) -> str:
-        return f"{self.task.settings.document_type}: {document}\n\n{ask}" if document else ask
+    def _request(self, document: str, ask: str) -> str:
+        return f"{self.task.settings.document_type}: {document}\n\n{ask}"
 
     def _inputs(self, sources: Sources) -> dict[str, list[Candidate]]:
         first = 1 if self.settings.variant == "non_retricl" else self.settings.shot_ranks + 1
-        band = self.settings.similarity or _band(sources)
+        band, _ = self.settings.bands(_band(sources))
         pools = self._candidates(sources, range(first, self.settings.last_rank + 1), band)
         for pool in pools.values():
             random.Random(SHUFFLE_SEED).shuffle(pool)
@@ -228,21 +293,20 @@ class SynthesizRR(Method):
 
     def _shot_pool(self, sources: Sources) -> dict[str, list[Shot]]:
         if self.settings.variant == "non_retricl":
-            return {
-                label: [Shot(s.id, s.text) for s in self.task.seeds_of(label)] for label in self.task.labels
-            }
-        band = self.settings.shot_similarity or self.settings.similarity or _band(sources)
+            gold: dict[str, list[Shot]] = {label: [] for label in self.task.labels}
+            for seed in self._seeds(sources):
+                gold[seed.label].append(Shot(seed.id, seed.text))
+            return gold
+        _, band = self.settings.bands(_band(sources))
         pools = self._candidates(sources, range(1, self.settings.shot_ranks + 1), band)
         return {
             label: [Shot(f"{c.seed.id}/{c.document.id}", c.seed.text, c.document.text) for c in pool]
             for label, pool in pools.items()
         }
 
-    def _candidates(
-        self, sources: Sources, ranks: range, band: tuple[float, float]
-    ) -> dict[str, list[Candidate]]:
+    def _candidates(self, sources: Sources, ranks: range, band: Band) -> dict[str, list[Candidate]]:
         texts = dict(zip(*(sources["documents"][name].to_pylist() for name in ("id", "text")), strict=True))
-        seeds = {seed.id: seed for seed in self.task.seeds}
+        seeds = {seed.id: seed for seed in self._seeds(sources)}
         pools: dict[str, list[Candidate]] = {label: [] for label in self.task.labels}
         for hit in sources["hits"].to_pylist():
             text = texts.get(hit["document_id"])
@@ -284,7 +348,7 @@ class SynthesizRR(Method):
         return tuple(self._rng.sample(others, min(self.settings.shot_count, len(others))))
 
 
-def _band(sources: Sources) -> tuple[float, float]:
+def _band(sources: Sources) -> Band:
     row = sources["band"].to_pylist()[0]
     return row["low"], row["high"]
 

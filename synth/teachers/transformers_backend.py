@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ from synth.method import Tokenizer
 from synth.records import Prompt, Reply, Sampling
 from synth.teacher import Capacity, Engine, TeacherSettings
 from synth.teachers.choice_decoding import ChoiceGuide
+from synth.teachers.self_debiasing import SelfDebiasing
 from synth.teachers.torch_hardware import best_dtype, free_memory, is_out_of_memory, threads
 from synth.tokens import TeacherTokenizer
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 class TransformersSettings(TeacherSettings):
     """Batched generation with transformers."""
+
+    abilities: ClassVar[frozenset[str]] = frozenset({"self-debiasing"})
 
     backend: Literal["transformers"] = "transformers"
     batch_size: int = Field(16, ge=1)
@@ -53,7 +56,11 @@ class TransformersSettings(TeacherSettings):
 @dataclass(slots=True)
 class _Request:
     tokens: list[int]
+    counters: list[list[int]]
+    """Tokens of the prompts that the reply is held against."""
     sampling: Sampling
+    kind: Sampling
+    """What is the same for a whole batch of the sampling."""
     seed: int
     reply: asyncio.Future[Reply]
 
@@ -102,8 +109,14 @@ class BatchedEngine:
         return min(len(self._tokenizer.ids(prompt)), self._length)
 
     async def generate(self, prompt: Prompt, sampling: Sampling, seed: int) -> Reply:
-        tokens = self._tokenizer.encode(prompt, self._length - sampling.max_tokens)
-        request = _Request(tokens, sampling, seed, asyncio.get_running_loop().create_future())
+        room, against, kind = self._length - sampling.max_tokens, sampling.against, sampling
+        counters: list[list[int]] = []
+        if against is not None:
+            counters = [self._tokenizer.encode(each, room) for each in against.prompts]
+            # Every request has counter prompts of its own, and yet they are to run together.
+            kind = replace(sampling, against=replace(against, prompts=()))
+        reply = asyncio.get_running_loop().create_future()
+        request = _Request(self._tokenizer.encode(prompt, room), counters, sampling, kind, seed, reply)
         self._waiting.append(request)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
@@ -147,7 +160,7 @@ class BatchedEngine:
         if not self._waiting:
             return []
         oldest = self._waiting[0]
-        alike = [request for request in self._waiting if request.sampling == oldest.sampling]
+        alike = [request for request in self._waiting if request.kind == oldest.kind]
         alike.sort(key=lambda request: abs(len(request.tokens) - len(oldest.tokens)))
         batch = alike[: self._batch_size]
         taken = set(map(id, batch))
@@ -163,6 +176,10 @@ class BatchedEngine:
         padded = inner.pad({"input_ids": [request.tokens for request in batch]}, return_tensors="pt")
         width = padded["input_ids"].shape[1]
         arguments = self._arguments(sampling) | self._guide(sampling, width)
+        counters = [request.counters for request in batch]
+        if sampling.against is not None and any(counters):
+            debiasing = SelfDebiasing(self._model, counters, sampling.against, inner.pad_token_id)
+            arguments["logits_processor"] = [debiasing]
         # Replicas start from one default seed: without this they would write the same texts.
         torch.manual_seed(batch[0].seed)
         with torch.inference_mode():

@@ -86,14 +86,14 @@ CASES: dict[str, tuple[Any, list[str]]] = {
         ["nobody/no-such-model"],
     ),
     "unwritable store": (lambda f: {"store": a_file(f)}, ["file/store", "--set store"]),
-    "too few documents": (
+    "has too few items": (
         lambda f: {"targets__rows_per_label": 100_000, "corpus__path": small_corpus(f)},
-        ["too few documents", "Album", "targets.rows_per_label"],
+        ["has too few items", "Album", "targets.rows_per_label"],
     ),
 }
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if name != "too few documents"])
+@pytest.mark.parametrize("case", [name for name in CASES if name != "has too few items"])
 def test_mistake_is_named_with_its_remedy(tmp_path: Path, case: str) -> None:
     changes, words = CASES[case]
     code, messages, seconds = mistake(tmp_path, **changes(tmp_path))
@@ -105,7 +105,7 @@ def test_mistake_is_named_with_its_remedy(tmp_path: Path, case: str) -> None:
 
 
 def test_label_with_too_few_documents_is_named_before_any_generation(tmp_path: Path) -> None:
-    changes, words = CASES["too few documents"]
+    changes, words = CASES["has too few items"]
     code, messages, _ = mistake(tmp_path, **changes(tmp_path))
     assert code == 2, messages
     for word in words:

@@ -8,9 +8,11 @@ from cluster.errors import ModelError, SettingsError
 from cluster.models import resolve_model
 from jobs.recipe import load_recipe
 from jobs.targets import Targets
+from synth.task import load_task
 
 ROOT = Path(__file__).parents[3]
 RECIPES = sorted((ROOT / "jobs" / "recipes").glob("*.yaml"))
+PRODUCTION = sorted((ROOT / "jobs" / "recipes" / "production").glob("*.yaml"))
 TASK = {"name": "t", "instruction": "Sort.", "labels": {"a": "an a", "b": "a b"}}
 INDEX = {"encoder": {"model": "m", "preset": "minilm"}}
 
@@ -36,8 +38,25 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads_and_its_files_are_there(path: Path) -> None:
     recipe = load_recipe(path)
-    assert isinstance(recipe.task, Path) and recipe.task.is_file()
+    load_task(recipe.task, path.parent)
     assert recipe.corpus is None or Path(recipe.corpus.path).exists()
+
+
+@pytest.mark.parametrize("path", PRODUCTION, ids=lambda path: path.stem)
+def test_every_production_recipe_fits_its_task(path: Path) -> None:
+    recipe = load_recipe(path)
+    given = {"file": recipe.task} if isinstance(recipe.task, Path) else recipe.task
+    # The gold rows that a recipe names are its user's.
+    task = load_task({**given, "seeds": None, "test": None}, path.parent)
+    recipe.targets.quotas(task.labels)
+    assert recipe.teacher.backend in ("vllm", "transformers")
+    assert recipe.limits.model_fields_set
+
+
+def test_every_method_has_a_recipe_for_a_small_machine_and_one_for_a_cluster() -> None:
+    shipped = {path.stem for path in (ROOT / "synth" / "methods").glob("[a-z]*.py")}
+    assert shipped == {path.stem for path in RECIPES} - {"demo"}
+    assert shipped - {"simprompt"} == {path.stem for path in PRODUCTION}
 
 
 def test_paths_start_at_the_recipe_and_the_store_at_the_working_directory(tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ def make_metrics() -> dict[str, Any]:
                     names[2]: {"accepted": 2},
                 },
             },
+            "stages": [
+                {"stage": NASTY, "asked": 4, "got": 3},
+                {"stage": "generation", "asked": 10, "got": 7},
+            ],
             "prompt_tokens": 12345,
             "reply_tokens": 4321,
             "stalled": {names[1]: "too few documents"},

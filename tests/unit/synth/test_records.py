@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -97,8 +97,7 @@ def test_rows_of_an_item_come_back_with_their_provenance() -> None:
         "seed",
     ]
     assert first["prompt_hashes"] == second["prompt_hashes"] == ["h1", "h2"]
-    told = asdict(USES[0].sampling)
-    del told["structure"]
+    told = {k: v for k, v in asdict(USES[0].sampling).items() if k not in ("structure", "against")}
     assert json.loads(first["sampling"]) == json.loads(json.dumps(told))
 
 
@@ -165,3 +164,11 @@ def test_a_task_with_a_field_called_like_a_ledger_column_is_refused() -> None:
     task = {"name": "n", "instruction": "i", "labels": {"a": "one", "b": "two"}}
     with pytest.raises(ValueError, match="reason"):
         TaskSettings.model_validate(task | {"fields": ["text", "reason"]})
+
+
+def test_the_prompts_a_text_was_held_against_stand_in_a_row_as_a_hash() -> None:
+    held = records.Sampling(against=records.Against(('Sport: "', 'Trade: "'), 200, 0.01))
+    use = replace(USES[0], sampling=held)
+    (row,) = settled_rows(item(), [Example({"text": "x"}, "a")], [use], AUTHOR, "text")
+    told = json.loads(row["sampling"])["against"]
+    assert (told["decay"], told["floor"], len(told["prompts"])) == (200, 0.01, 32)

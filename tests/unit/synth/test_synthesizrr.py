@@ -78,8 +78,8 @@ def sources(method: SynthesizRR, hits: Hits = HITS, text: Any = text_of, **tools
     return asyncio.run(method.prepare(Tools(never, Words(), retrieve, **tools)))
 
 
-def plan(method: SynthesizRR, hits: Hits = HITS, round: int = 0) -> list[Item]:
-    return built(method, sources(method, hits), round)
+def plan(method: SynthesizRR, hits: Hits = HITS, round: int = 0, **tools: Any) -> list[Item]:
+    return built(method, sources(method, hits, **tools), round)
 
 
 def built(method: SynthesizRR, found: Sources, round: int = 0) -> list[Item]:
@@ -145,7 +145,7 @@ def test_the_prompt_is_the_golden_one(variant: str, render: str) -> None:
     assert f"{prompt}\n" == golden.read_text(encoding="utf-8")
 
 
-PINS = {
+PINS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "retricl": ({}, "387bf0d2677cb056", "97e4dec47c8fda4c", "afa07cb78cfd8d1e"),
     "draws": ({"shots": 2, "draws": 3}, "0aff7afc6a8ef753", "09fcc4f9425e235e", "91cd492d0f9ff732"),
     "gold": (
@@ -162,7 +162,7 @@ def test_the_plan_is_that_of_earlier_versions(name: str) -> None:
     # Ledgers hold these ids: a version that changes one cannot go on with an earlier run.
     settings, key, first, every = PINS[name]
     method = build(**settings)
-    items = plan(method)
+    items = plan(method, band=(0.4, 0.9)) if "preset" in settings else plan(method)
     hashed = blake2b("".join(item.id for item in items).encode(), digest_size=8).hexdigest()
     assert (method.plan_key[:16], items[0].id[:16], hashed) == (key, first, every)
 
@@ -231,6 +231,23 @@ def test_the_band_of_the_encoder_holds_until_a_recipe_sets_one(band: tuple[float
     planned = pairs(built(method, sources(method, band=(0.5, 0.7))))
     scores = {(seed.id, f"d{n}"): s for seed in SEEDS for n, s in HITS[seed.text] if text_of(n) != seed.text}
     assert set(planned) == {pair for pair, score in scores.items() if low <= score <= high}
+
+
+def test_the_band_of_published_code_leaves_ranks_alone_where_scores_are_no_similarities() -> None:
+    # BM25's scores have no upper bound; a band that the recipe sets is one of such scores.
+    hits: Hits = {
+        seed.text: [(place * 7 + rank, 30.0 - rank) for rank in range(7)]
+        for place, seed in enumerate(SEEDS, 1)
+    }
+    ranks = pairs(plan(build(), hits))
+    assert len(ranks) == len(SEEDS) * 5
+    items = plan(build(preset="published_code"), hits)
+    assert pairs(items) == ranks and all(item.shots for item in items)
+    assert plan(build(preset="published_code"), hits, band=(0.4, 0.9)) == []
+    own = plan(build(preset="published_code", similarity=(25, 28), shot_similarity=(29.5, 30)), hits)
+    assert {item.documents[0].score for item in own} == {25, 26, 27, 28}
+    shown = {shot.id for item in own for shot in item.shots}
+    assert shown == {f"{seed.id}/d{place * 7}" for place, seed in enumerate(SEEDS, 1)}
 
 
 def test_short_documents_are_left_out_and_long_ones_cut_at_a_sentence_end() -> None:
