@@ -66,6 +66,8 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
     task = load_task(recipe.task, Path.cwd())
     if recipe.method.wants_seeds() and not task.seeds:
         raise SettingsError(f"task.seeds: names no file; method {recipe.method.name} needs gold seeds")
+    if not task.seeds and any(student.mix_seeds for student in recipe.students):
+        raise SettingsError("students: mix_seeds needs gold seeds; name them in task.seeds or remove it")
     recipe.method.build(task)
     if teacher and (lacking := recipe.method.needs() - recipe.teacher.resolve().abilities):
         raise SettingsError(

@@ -30,6 +30,7 @@ _TEXTS = re.compile(
     r"|'(.{1,600}?)'(?=\s*(?:[,\]}]|$))"
     r"|“([^”]*)”(?=\s*(?:[,\]}]|$))"
 )
+_BARE = re.compile(r"#+\s*\d{1,3}[.):]?|\d{1,3}[.):]")
 _QUOTES = {'"': '"', "“": "”", "„": "“", "'": "'", "«": "»", "`": "`"}
 
 
@@ -174,7 +175,7 @@ def _told(entry: Any) -> str:
 def _distinct(entries: Iterable[str]) -> list[str]:
     kept: dict[str, str] = {}
     for entry in map(_cleaned, entries):
-        if any(letter.isalnum() for letter in entry):
+        if any(letter.isalnum() for letter in entry) and not _BARE.fullmatch(entry):
             kept.setdefault(entry.casefold(), entry)
     return list(kept.values())
 

@@ -12,6 +12,11 @@ from jinja2.sandbox import SandboxedEnvironment
 from cluster.errors import SettingsError
 from synth.records import Example, Message, Prompt, Rejection, Reply
 
+PREAMBLE = re.compile(
+    r"\A\s*(?:sure|certainly|of course|okay|here)\b[^\n]{0,200}:\s*(?:\n|\Z)", re.IGNORECASE
+)
+"""What chat models say before the text, on a line of its own; a stop string may have cut the rest off."""
+
 
 def render(template: str, **values: Any) -> str:
     """Fill a Jinja template in the sandbox; SettingsError when it names what is not there."""
@@ -62,7 +67,8 @@ def read_reply(
 ) -> list[Example | Rejection]:
     """Turn a reply into an example, or rejections with reasons; it never raises.
 
-    The reply is split where a header starts a line. The first piece is the example; with `all`, every piece
+    Opening words of a chat model (`Sure, here is your headline:`) on a line of their own are left out. The
+    reply is split where a header starts a line. The first piece is the example; with `all`, every piece
     is (SynthesizRR's published code), otherwise the rest are rejections `run_on`. Reasons: `cut_off` (the
     length limit ended it), `empty`, `run_on`. Whether it is a refusal is for `synth.filters` to say.
     """
@@ -91,7 +97,7 @@ def _split(text: str, headers: Sequence[str]) -> list[str]:
     starts = "|".join(re.escape(header) for header in dict.fromkeys(headers))
     # The cue, which is the last header, may be repeated at the very start; that opens the first piece.
     cue = re.escape(headers[-1]) if headers else "(?!)"
-    body = re.sub(rf"^\s*{cue}:", "", text)
+    body = re.sub(rf"^\s*{cue}:", "", PREAMBLE.sub("", text))
     return re.split(rf"(?:^|\n)\s*(?:{starts}):", body) if headers else [body]
 
 

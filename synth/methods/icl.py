@@ -10,7 +10,6 @@ several fields. Only then is the task's own instruction shown: small teachers di
 import asyncio
 import json
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,7 +59,6 @@ TOPIC_TOKENS = 16
 """Reply tokens for each topic of a list, number and line break included."""
 TOPIC_LETTERS = 120
 """A longer line of a list is no topic."""
-_PREAMBLE = re.compile(r"\A\s*(?:sure|certainly|of course|okay|here)\b[^\n]{0,200}:\s*\n(?=\s*\S)", re.I)
 
 
 class ICLSettings(MethodSettings):
@@ -188,8 +186,6 @@ class ICL(Method):
         prompt, label = self.prompt(item), item.labels[0]
         if self._structure is None:
             reply = await generate(prompt, self.sampling)
-            if self.settings.render == "chat":
-                reply = replace(reply, text=_PREAMBLE.sub("", reply.text))
             return read_reply(reply, label, [self.task.settings.text_type])
         # One attempt: the next item asks for the label again, with another topic or other shots.
         answer = await ask(generate, prompt, self.sampling, self._structure, attempts=1)

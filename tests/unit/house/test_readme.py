@@ -51,10 +51,20 @@ RECIPE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("page", ["quality.md", "teachers.md"])
-def test_what_the_pages_show_of_recipes_is_valid(page: str) -> None:
-    found = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+def test_the_table_of_methods_has_all_of_them() -> None:
+    table = re.findall(r"(?m)^\| `(\w+)` \|", README)
+    assert sorted(table) == sorted(path.stem for path in (ROOT / "synth" / "methods").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("page", ["methods.md", "quality.md", "teachers.md"])
+def test_what_the_pages_show_of_recipes_is_valid(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert len(found) >= 2
+    monkeypatch.chdir(tmp_path)
+    Path("haiku.py").write_text("".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
     for block in found:
         validate(Recipe, RECIPE | yaml.safe_load(block), page)
         # What stands behind a comment sign is a setting too.

@@ -50,6 +50,7 @@ def test_every_form_of_a_list_gives_the_same_entries(text: str) -> None:
     ("text", "entries"),
     [
         ("1. Alpha\n2. alpha\n3. ALPHA!\n4. Beta", ["Alpha", "ALPHA!", "Beta"]),
+        ("- 1.\n- 1990\n- ### 2\n- 30", ["1990", "30"]),
         ("1. Alpha\n2. Beta\n\nAnother list:\n1. Beta\n2. Gamma", THREE),
         ("1. Technology:\n   - chips\n   - screens\n2. Health:\n   - sleep", ["Technology", "Health"]),
         ("1. Here are some ideas:\n- Alpha\n- Beta\n- Gamma", THREE),

@@ -119,3 +119,21 @@ def test_values_are_put_in_as_they_are() -> None:
     assert turns == (Message("user", "Ask."), Message("assistant", "Answer."), Message("user", "Again."))
     assert as_text(turns) == "user: Ask.\n\nassistant: Answer.\n\nuser: Again."
     assert as_text("plain") == "plain"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Sure! Here is a headline about sport:\n\nCup final drawn.", "Cup final drawn."),
+        ("Here's the headline:\nCup final drawn.", "Cup final drawn."),
+        ("Certainly, here you go:", None),
+        ("Here it comes: the cup final.", "Here it comes: the cup final."),
+        ("Heretics on trial:\nthe court sits again.", "Heretics on trial:\nthe court sits again."),
+    ],
+)
+def test_what_a_chat_model_says_before_the_text_is_left_out(text: str, kept: str | None) -> None:
+    (outcome,) = read_reply(Reply(text, "stop", 1, 1), "sport", ["Headline"])
+    if kept is None:
+        assert isinstance(outcome, Rejection) and outcome.reason == "empty"
+    else:
+        assert isinstance(outcome, Example) and outcome.fields["text"] == kept
