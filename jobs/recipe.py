@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
 
 from cluster.errors import SettingsError
 from cluster.models import is_there
@@ -54,7 +54,7 @@ class Recipe(Settings):
     """How the corpus is embedded and indexed; methods that retrieve need it."""
     retriever: RetrieverSettings = RetrieverSettings()
     """How documents are fetched."""
-    method: Annotated[AnyMethod, WrapValidator(_own_or_ours)]
+    method: Annotated[SerializeAsAny[AnyMethod], WrapValidator(_own_or_ours)]
     """How examples are made."""
     teacher: AnyTeacher
     """The LLM that writes."""

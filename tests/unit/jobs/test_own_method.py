@@ -60,6 +60,11 @@ def test_its_settings_are_checked_and_its_code_is_part_of_the_fingerprint(tmp_pa
     assert recipe(tmp_path / "elsewhere").method.identity() == first.identity()
 
 
+def test_a_recipe_with_it_is_written_down_whole(tmp_path: Path) -> None:
+    dumped = recipe(tmp_path, stop=["\n"]).model_dump(mode="json")["method"]
+    assert (dumped["name"], dumped["file"], dumped["stop"]) == ("haiku", str(tmp_path / "haiku.py"), ["\n"])
+
+
 def test_it_travels_to_a_process_that_does_not_see_the_file(tmp_path: Path) -> None:
     sent = pickle.dumps(recipe(tmp_path).method)
     (tmp_path / "haiku.py").unlink()
