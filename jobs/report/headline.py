@@ -103,6 +103,7 @@ def missing_parts(
         "a student trained on the dataset": any(score.on_dataset for score in scores),
         "a student trained on the seeds alone": first_trained_on(scores, "seeds") is not None,
         "the majority baseline": bool((metrics.get("baselines") or {}).get("majority")),
-        "a measure of grounding": bool(metrics.get("grounding")),
+        # Rows of a method that retrieves nothing are grounded in nothing.
+        "a measure of grounding": bool(metrics.get("grounding")) or not metrics.get("documents"),
     }
     return [part for part, there in seen.items() if not there]

@@ -3,7 +3,7 @@
 import heapq
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from cluster.ledger import read_ledger
 from cluster.storage import Store
 
 DOCUMENTS = "sources/documents.parquet"
-_SHOWN = ("id", "text", "document_ids", "document_scores")
+_SHOWN = ("id", "document_ids", "document_scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,19 @@ def _labelled_ids(run: Store) -> Iterator[dict[str, Any]]:
 def _full_rows(run: Store, ids: list[str]) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for path in _shards(run):
-        columns = [name for name in _SHOWN if name in pq.read_schema(path).names]
+        names = pq.read_schema(path).names
+        # The text fields of an example stand before its label.
+        fields = names[: names.index("label")]
+        columns = [*fields, *(name for name in _SHOWN if name in names)]
         table = pq.read_table(path, columns=columns, filters=pc.field("id").isin(ids))
-        rows |= {row["id"]: row for row in table.to_pylist()}
+        rows |= {row["id"]: row | {"text": _text(row, fields)} for row in table.to_pylist()}
     return rows
+
+
+def _text(row: Mapping[str, Any], fields: Sequence[str]) -> str:
+    if len(fields) == 1:
+        return row[fields[0]] or ""
+    return "\n".join(f"{name}: {row[name]}" for name in fields)
 
 
 def _refused_rows(run: Store) -> Iterator[dict[str, Any]]:
@@ -140,4 +149,4 @@ def _row(row: dict[str, Any], documents: dict[str, dict[str, Any]]) -> Row:
         if document := documents.get(id):
             score = scores[place] if place < len(scores) else None
             sources.append(Source(id, document.get("title") or "", document.get("text") or "", score))
-    return Row(row["row_id"], row["label"], row["text"] or "", tuple(sources))
+    return Row(row["row_id"], row["label"], row["text"], tuple(sources))

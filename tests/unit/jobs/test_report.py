@@ -15,6 +15,7 @@ from cluster.errors import DataError
 from cluster.storage import LocalStore
 from jobs.report.card import write_card
 from jobs.report.page import write_report
+from jobs.report.samples import sample_rows
 from synth.rows import ledger_schema
 
 NASTY = '<script>alert("x")</script>'
@@ -420,3 +421,11 @@ def test_datasets_loads_the_folder(folder: Path, tmp_path: Path, monkeypatch: py
     assert rows.features["label"].names == list(LABELS)
     assert rows[4]["text"].startswith("row 4 ")
     assert rows.features["label"].int2str(rows[4]["label"]) == list(LABELS)[1]
+
+
+def test_rows_of_several_fields_are_shown_whole(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    row = {"text": "It rains.", "hypothesis": "It is wet.", "label": "entailment", "id": "r1"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "data" / "train-00000-of-00001.parquet")
+    (shown,) = sample_rows(LocalStore(tmp_path), 1)
+    assert (shown.label, shown.text) == ("entailment", "text: It rains.\nhypothesis: It is wet.")
