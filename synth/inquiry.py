@@ -1,7 +1,6 @@
 """Asking a teacher in which ways the texts of a task differ, and for values (AttrPrompt, 2306.15895)."""
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,8 +60,6 @@ LONGEST = 200
 """Letters of a value, above which it is no value but a text."""
 FILTER_TOKENS = 128
 """Tokens of an answer to the filter's question, in the published code."""
-_BARE_NUMBER = re.compile(r"#+\W*\d+\W*|\d{1,2}[.):]")
-"""What is left of an entry that was numbered and never written."""
 _YES_OR_NO = choice_structure(["yes", "no"])
 
 
@@ -196,9 +193,8 @@ class Inquiry:
 
 
 def _values(listed: Sequence[str], name: str) -> list[str]:
-    """Return the entries that are values: no whole texts, no numbers alone, and not the attribute's name."""
-    short = [each for each in listed if len(each) <= LONGEST and each.casefold() != name.casefold()]
-    return [each for each in short if not _BARE_NUMBER.fullmatch(each)]
+    """Return the entries that are values: no whole texts, and not the attribute's name."""
+    return [each for each in listed if len(each) <= LONGEST and each.casefold() != name.casefold()]
 
 
 def _named(listed: Sequence[str], others: Mapping[str, str]) -> list[str]:

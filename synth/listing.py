@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.errors import SettingsError
+from cluster.errors import RunError
 from synth.method import Generate
 from synth.records import Prompt, Sampling
 from synth.structured import RETRY_TEMPERATURE
@@ -30,7 +30,8 @@ _TEXTS = re.compile(
     r"|'(.{1,600}?)'(?=\s*(?:[,\]}]|$))"
     r"|“([^”]*)”(?=\s*(?:[,\]}]|$))"
 )
-_BARE = re.compile(r"#+\s*\d{1,3}[.):]?|\d{1,3}[.):]")
+_BARE = re.compile(r"#+\W*\d+\W*|\d{1,3}[.):]")
+"""What is left of an entry that was numbered and never written."""
 _QUOTES = {'"': '"', "“": "”", "„": "“", "'": "'", "«": "»", "`": "`"}
 
 
@@ -89,10 +90,10 @@ class Stage:
                 sampling = replace(sampling, temperature=RETRY_TEMPERATURE)
         return []
 
-    def failed(self, remedy: str) -> SettingsError:
+    def failed(self, remedy: str) -> RunError:
         """Return the error of a stage that gave nothing at all."""
-        return SettingsError(
-            f"method: the teacher was asked {self.replies} times for {self.name}; no list could be read; it "
+        return RunError(
+            f"prepare: the teacher was asked {self.replies} times for {self.name}; no list could be read; it "
             f"wrote {self.last[:200]!r}; {remedy}"
         )
 

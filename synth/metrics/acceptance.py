@@ -38,8 +38,8 @@ def acceptance(
     """Return the stages in the order in which a row passes them; filters and judge only where they refused.
 
     `prepared` is the table `stages` that a method's `prepare` made (columns stage, asked, got); `rejected`
-    counts rejections by reason; `stages` are the method's own, in order, which its reasons begin with. Calls
-    are counted in preparation, rows from then on.
+    counts rejections by reason; `stages` are the method's own, in order, which its reasons begin with. What
+    a method counts in preparation, replies or entries of lists, is its own; from then on it is rows.
     """
     refused = dict.fromkeys([*stages, "filters", "judge"], 0)
     for reason, number in rejected.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.errors import SettingsError
+from cluster.errors import RunError, SettingsError
 from synth.method import Sources
 from synth.methods.targen import TarGEN, TarGENSettings
 from synth.prompting import as_text
@@ -162,7 +162,7 @@ def test_a_teacher_that_lists_nothing_is_told_with_its_words_and_a_remedy(good: 
     def useless(prompt: str) -> str:
         return lister(prompt) if good and good in prompt else "I cannot\nhelp " + "x" * 500
 
-    with pytest.raises(SettingsError, match=named) as caught:
+    with pytest.raises(RunError, match=named) as caught:
         prepared(build(pairs(0)), Teacher(useless))
     said = str(caught.value)
     assert "I cannot\\nhelp xxx" in said and "larger teacher" in said and len(said) < 500
