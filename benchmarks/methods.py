@@ -47,7 +47,10 @@ METHODS: dict[str, dict[str, Any]] = {
         f"icl {variant}": {"name": "icl", "variant": variant, "sampling": CHAT["sampling"]}
         for variant in ("zero_shot", "zero_shot_topic", "one_shot", "few_shot_3", "few_shot_5")
     },
-    "rephrase": {"name": "rephrase", "only_rewritten": True, "odds": 1.5, "significance": 0.2, "most": 20},
+    "rephrase": {
+        **{"name": "rephrase", "only_rewritten": True, "odds": 1.5, "significance": 0.2, "most": 20},
+        **{"attempts": 2, "sampling": {"temperature": 0.7, "max_tokens": 96}},
+    },
     "zerogen": {"name": "zerogen", "conditions": 20},
     "attrprompt": {"name": "attrprompt"},
     "simprompt": {"name": "simprompt"},

@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from cluster.errors import RunError
 from training.dataset import Indices, TrainingRows, shuffled_batches, sorted_batches
+from training.objectives import Objective, SingleLabel
 from training.settings import StudentSettings
 
 
@@ -43,7 +42,15 @@ class History:
 class Training:
     """A model with its optimiser, schedule and history; everything a checkpoint holds."""
 
-    def __init__(self, model: Any, rows: TrainingRows, settings: StudentSettings, place: Place) -> None:
+    def __init__(
+        self,
+        model: Any,
+        rows: TrainingRows,
+        settings: StudentSettings,
+        place: Place,
+        objective: Objective | None = None,
+    ) -> None:
+        self.objective = objective or SingleLabel()
         self.model = model.to(place.device)
         self.rows = rows
         self.settings = settings
@@ -116,7 +123,7 @@ def _train_epoch(training: Training, model: Any, epoch: int) -> float:
     training.model.train()
     total = torch.zeros((), device=place.device)
     for batch in shuffled_batches(rows.texts, settings.batch_size, settings.seed, epoch):
-        loss = _share_of_loss(model, rows, batch, place)
+        loss = _share_of_loss(training, model, batch)
         # Gradients are averaged over the workers, and a worker's share may be smaller than another's.
         (loss * place.world / len(batch)).backward()
         torch.nn.utils.clip_grad_norm_(training.model.parameters(), settings.gradient_norm)
@@ -128,14 +135,13 @@ def _train_epoch(training: Training, model: Any, epoch: int) -> float:
     return total.item() / len(rows)
 
 
-def _share_of_loss(model: Any, rows: TrainingRows, batch: Indices, place: Place) -> torch.Tensor:
+def _share_of_loss(training: Training, model: Any, batch: Indices) -> torch.Tensor:
     """Return the summed loss of this worker's rows of a batch."""
+    place = training.place
     share = batch[place.rank :: place.world]
     # A worker without a row in the last batch must still take part in the exchange of gradients.
     chosen = share if len(share) else batch[:1]
-    logits = _logits(model, rows, chosen, place.device)
-    targets = torch.from_numpy(rows.targets[chosen]).to(place.device)
-    loss = cross_entropy(logits, targets, reduction="sum")
+    loss = training.objective.losses(model, training.rows, chosen, place.device).sum()
     return loss if len(share) else loss * 0.0
 
 
@@ -147,26 +153,13 @@ def _observe(training: Training) -> tuple[torch.Tensor, torch.Tensor]:
     seen = torch.zeros(2, len(rows), device=place.device)
     own = np.arange(place.rank, len(rows), place.world)
     for batch in sorted_batches(rows.texts, own, 2 * training.settings.batch_size):
-        probabilities = _logits(training.model, rows, batch, place.device).softmax(-1)
+        probabilities = training.objective.probabilities(training.model, rows, batch, place.device)
         targets = torch.from_numpy(rows.targets[batch]).to(place.device)
         where = torch.from_numpy(batch).to(place.device)
         seen[0, where] = probabilities.gather(1, targets[:, None])[:, 0]
         seen[1, where] = (probabilities.argmax(-1) == targets).float()
     _sum_over_workers(seen, place)
     return seen[0].cpu().clone(), seen[1].bool().cpu()
-
-
-def _logits(model: Any, rows: TrainingRows, chosen: Indices, device: torch.device) -> torch.Tensor:
-    tokens, mask = rows.texts.padded(chosen)
-    with half_precision(device):
-        output = model(input_ids=tokens.to(device), attention_mask=mask.to(device))
-    logits: torch.Tensor = output.logits.float()
-    return logits
-
-
-def half_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Return the context of bf16 arithmetic on a GPU; a CPU keeps fp32, which is as fast on most."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def _linear(step: int, warmup: int, total: int) -> float:

@@ -20,7 +20,7 @@ def predict(folder: Path, texts: Sequence[str], batch_size: int = 64) -> Probabi
 
     from training.classifier import saved_classifier
     from training.dataset import sorted_batches, tokenise
-    from training.loop import half_precision
+    from training.objectives import half_precision
 
     model, tokenizer = saved_classifier(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
