@@ -1,8 +1,8 @@
 """Every method on real tasks with a small real teacher: how much is accepted, why not more, what it costs.
 
-python -m benchmarks.methods --data DIR [--tasks agnews sst2] [--methods NAME...] [--keep DIR] [--json FILE]
+python -m benchmarks.methods --data DIR [--tasks TASK...] [--methods NAME...] [--keep DIR] [--json FILE]
 
-DIR holds the gold sets and corpora (agnews, sst2, corpus_news, corpus_movies: train.jsonl.zst,
+DIR holds the gold sets and corpora (agnews, sst2, rte, corpus_news, corpus_movies: train.jsonl.zst,
 test.jsonl.zst, corpus.jsonl.zst). Each method runs as `python -m jobs.synthesize` with every filter at its
 default until the dataset has its rows (50) or the plan has given its candidates (400), whichever comes first.
 With --keep the run folders stay, to read what was written; a run that is there already is not made again.
@@ -48,14 +48,27 @@ METHODS: dict[str, dict[str, Any]] = {
         for variant in ("zero_shot", "zero_shot_topic", "one_shot", "few_shot_3", "few_shot_5")
     },
     "rephrase": {
-        **{"name": "rephrase", "only_rewritten": True, "odds": 1.5, "significance": 0.2, "most": 20},
-        **{"attempts": 2, "sampling": {"temperature": 0.7, "max_tokens": 96}},
+        "name": "rephrase",
+        "only_rewritten": True,
+        "odds": 1.5,
+        "significance": 0.2,
+        "most": 20,
+        "attempts": 2,
+        "sampling": {"temperature": 0.7, "max_tokens": 96},
     },
     "zerogen": {"name": "zerogen", "conditions": 20},
     "attrprompt": {"name": "attrprompt"},
     "simprompt": {"name": "simprompt"},
 }
 CORPORA = {"agnews": "corpus_news", "sst2": "corpus_movies"}
+PAIRS = {"rte": "superglue/rte"}
+"""Tasks whose examples have two fields, and their files."""
+FOR_PAIRS: dict[str, dict[str, Any]] = {
+    "targen": {},
+    **{f"icl {variant}": {} for variant in ("zero_shot", "zero_shot_topic", "one_shot", "few_shot_3")},
+    "zerogen": {"condition_field": "text"},
+}
+"""Methods that write such examples, and what they need for it."""
 
 
 def main() -> None:
@@ -65,7 +78,11 @@ def main() -> None:
         folder = (options.keep or Path(scratch)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         measured = {
-            task: {name: _measured(name, task, folder, options) for name in options.methods}
+            task: {
+                name: _measured(name, task, folder, options)
+                for name in options.methods
+                if task not in PAIRS or name in FOR_PAIRS
+            }
             for task in options.tasks
         }
     runs = [each for methods in measured.values() for each in methods.values()]
@@ -78,7 +95,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tasks", nargs="+", choices=CORPORA, default=list(CORPORA))
+    parser.add_argument("--tasks", nargs="+", choices=[*CORPORA, *PAIRS], default=[*CORPORA, *PAIRS])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--rows", type=int, default=50, help="accepted rows that are enough")
     parser.add_argument("--candidates", type=int, default=400, help="candidates that are enough")
@@ -110,11 +127,13 @@ def _measured(name: str, task: str, folder: Path, options: argparse.Namespace) -
 
 def _recipe(name: str, task: str, run: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     method, data = dict(METHODS[name]), options.data.absolute()
+    if task in PAIRS:
+        method |= FOR_PAIRS[name]
     recipe: dict[str, Any] = {
         "run": run,
         "store": str(folder / "runs"),
         "task": {
-            "file": str(TASKS / f"{task}.yaml"),
+            "file": str(TASKS / f"{PAIRS.get(task, task)}.yaml"),
             "seeds": str(data / task / "train.jsonl.zst"),
             "test": str(data / task / "test.jsonl.zst"),
             "seeds_per_label": 25,

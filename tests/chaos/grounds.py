@@ -62,7 +62,13 @@ class Grounds:
     def _head(self) -> Any:
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        # Nothing here asks an autoscaler for nodes.
+        head = {
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "no_monitor": True,
+            "object_store_memory": STORE_BYTES,
+        }
         before = set(psutil.Process().children(recursive=True))
         try:
             return Cluster(
