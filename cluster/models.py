@@ -1,4 +1,4 @@
-"""Where a model setting leads: a hub id, a folder, or a file inside an installed package; GGUF conversion."""
+"""Where a model setting leads: hub id, folder, `s3://…`, or file in an installed package; GGUF conversion."""
 
 import fcntl
 import hashlib
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import ModelError
+from cluster.errors import ModelError, StorageError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt")
@@ -49,12 +49,24 @@ def resolve_model(name: str) -> ResolvedModel:
     """Find a model by its setting, without loading it; ModelError names the setting and the remedy."""
     if name.startswith("package:"):
         return _local(_in_package(name), name)
+    if name.startswith("s3://"):
+        return _local(_in_store(name), name)
     path = Path(name).expanduser()
     if is_there(path):
         return _local(path.absolute(), name)
     if "://" in name or name.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelError(f"model {name}: there is no such folder or file; check the path")
     return _from_hub(name)
+
+
+def known_everywhere(name: str) -> str:
+    """Return a model's name as any node of the cluster finds it: a path made absolute, others as they are.
+
+    What lies in packages, on the hub or in an object store may lie elsewhere on each node.
+    """
+    path = Path(name).expanduser()
+    local = not (name.startswith("package:") or "://" in name) and is_there(path)
+    return str(path.absolute()) if local else name
 
 
 def converted_model(name: str, cache: Path | None = None) -> Path:
@@ -97,6 +109,18 @@ def _in_package(name: str) -> Path:
         shown = ", ".join(name for name in offered if not name.startswith("_")) or "no models"
         raise ModelError(f"model {name}: package {package!r} has no {inside or 'path'!r}; it holds {shown}")
     return path
+
+
+def _in_store(name: str) -> Path:
+    """Fetch a model from an object store to this node, unless it is here already."""
+    # Stores keep what they fetch beside the converted models, and so import this module.
+    from cluster.storage import place
+
+    parent, _, last = name.rstrip("/").rpartition("/")
+    try:
+        return place(parent).fetch(last)
+    except StorageError as error:
+        raise ModelError(f"model {name}: cannot be fetched ({error})") from error
 
 
 def _local(path: Path, name: str) -> ResolvedModel:

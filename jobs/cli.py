@@ -5,12 +5,15 @@ import importlib
 import click
 
 VERBS = {
-    "run": ("jobs.run", "The whole night: index, synthesize, train, evaluate, report."),
+    "run": ("jobs.run", "The whole night: index, tune, synthesize, train, evaluate, report."),
     "index": ("jobs.index", "Embed a corpus and build its index."),
     "search": ("jobs.search", "Show the documents nearest to a query."),
+    "tune": ("jobs.tune", "Fine-tune the teacher."),
     "synthesize": ("jobs.synthesize", "Let the teacher write the dataset."),
     "train": ("jobs.train", "Fine-tune the students."),
     "evaluate": ("jobs.evaluate", "Score the students on gold test rows."),
+    "predict": ("jobs.predict", "Classify a large corpus with a student."),
+    "mine": ("jobs.mine", "Find the texts of a corpus that meet a condition over students."),
     "report": ("jobs.report.job", "Write the report and the dataset card."),
     "status": ("jobs.status", "Show how far a run is, from any terminal."),
     "explain": ("jobs.explain", "Tell all that is known of one row."),

@@ -59,6 +59,9 @@ def guarded(work: Callable[[], int]) -> int:
 def _interrupt(*_: object) -> None:
     # Job servers stop a job with SIGTERM: end as on Ctrl-C, with everything finished written.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So a shell starts what is to run in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -89,6 +92,8 @@ def _words(parameter: click.Parameter, value: Any) -> list[str]:
     if isinstance(parameter, click.Argument):
         return [str(value)]
     option = parameter.opts[0]
+    if isinstance(value, tuple):
+        return [word for each in value for word in (option, str(each))]
     return [option] if value is True else [option, str(value)]
 
 

@@ -18,7 +18,10 @@ from synth.limits import Limits
 from synth.method import MethodSettings
 from synth.own_method import own_method
 from synth.teacher import TeacherSettings
+from training.incubation.settings import IncubationSettings
+from training.knowledge_settings import CartographySettings, InformationSettings, OracleSettings
 from training.settings import StudentSettings
+from training.tuning.settings import TuningSettings
 
 if TYPE_CHECKING:
     AnyMethod = MethodSettings
@@ -68,10 +71,27 @@ class Recipe(Settings):
     """What is looked at when the accepted rows become the dataset."""
     limits: Limits = Limits()
     """What it may cost at most; a run that reaches a limit ends early with a valid, smaller dataset."""
+    tune: TuningSettings | None = None
+    """Fine-tune the teacher first, on rows of yours or on Incubator's; the tuned one then writes."""
+    incubation: IncubationSettings | None = None
+    """Make the rows that the teacher is tuned on from labelled datasets, as Incubator does."""
     students: tuple[StudentSettings, ...] = ()
     """Classifiers trained on the dataset."""
     seeds_only: bool = True
     """Train the first student on the seeds alone too, as a baseline."""
+    students_at_once: int | None = Field(default=None, ge=1)
+    """Trainings under way at a time; by default as many as each get a GPU, or without GPUs a CPU."""
+    cartography: CartographySettings | None = None
+    """Map the dataset's rows by how a student learns them, and choose which of them are kept."""
+    oracle: OracleSettings | None = None
+    """Train a judge on gold rows and ask it how many of the dataset's rows have the label they carry."""
+    information: InformationSettings | None = None
+    """Measure how much the texts tell a student about their labels, overall and row by row."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks what a student knows of the rows."""
+        return any(each is not None for each in (self.cartography, self.oracle, self.information))
 
 
 def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
@@ -81,29 +101,70 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     if isinstance(own, dict) and isinstance(own.get("file"), str):
         # It is read when the recipe is validated.
         data["method"] = own | {"file": str(base / own["file"])}
-    recipe = validate(Recipe, data, str(path))
+    recipe = _located(validate(Recipe, data, str(path)), base)
+    _check_students(recipe, path)
+    _check_retrieval(recipe, path)
+    return recipe
+
+
+def _located(recipe: Recipe, base: Path) -> Recipe:
+    """Return a recipe whose files and folders are named by absolute paths."""
+    placed: dict[str, Any] = {
+        "task": _placed(recipe.task, base),
+        "teacher": recipe.teacher.model_copy(update={"model": _model(recipe.teacher.model)}),
+        "method": _with_paths(recipe.method, base),
+        "students": tuple(_student(student) for student in recipe.students),
+    }
     if recipe.corpus is not None:
-        corpus = recipe.corpus.model_copy(update={"path": _file(recipe.corpus.path, base)})
-        recipe = recipe.model_copy(update={"corpus": corpus})
-    teacher = recipe.teacher.model_copy(update={"model": _model(recipe.teacher.model)})
-    students = tuple(s.model_copy(update={"base": _model(s.base)}) for s in recipe.students)
-    recipe = recipe.model_copy(update={"task": _placed(recipe.task, base), "teacher": teacher})
-    recipe = recipe.model_copy(update={"method": _with_paths(recipe.method, base), "students": students})
+        placed["corpus"] = recipe.corpus.model_copy(update={"path": _file(recipe.corpus.path, base)})
     if recipe.judge is not None and recipe.judge.teacher is not None:
         own = recipe.judge.teacher.model_copy(update={"model": _model(recipe.judge.teacher.model)})
-        judge = recipe.judge.model_copy(update={"teacher": own})
-        recipe = recipe.model_copy(update={"judge": judge})
+        placed["judge"] = recipe.judge.model_copy(update={"teacher": own})
     if recipe.index is not None and recipe.index.encoder is not None:
-        index = recipe.index.model_copy(update={"encoder": _encoder(recipe.index.encoder)})
-        recipe = recipe.model_copy(update={"index": index})
+        placed["index"] = recipe.index.model_copy(update={"encoder": _encoder(recipe.index.encoder)})
     if (semantic := recipe.curation.semantic) is not None:
-        placed = semantic.model_copy(update={"encoder": _encoder(semantic.encoder)})
-        recipe = recipe.model_copy(update={"curation": CurationSettings(semantic=placed)})
+        placed["curation"] = CurationSettings(
+            semantic=semantic.model_copy(update={"encoder": _encoder(semantic.encoder)})
+        )
+    return recipe.model_copy(update=placed | _located_trainings(recipe, base))
+
+
+def _located_trainings(recipe: Recipe, base: Path) -> dict[str, Any]:
+    """Return, of the keys that train something beside the students, those with absolute paths."""
+    placed: dict[str, Any] = {}
+    for key in ("cartography", "oracle", "information"):
+        if (settings := getattr(recipe, key)) is not None:
+            placed[key] = settings.model_copy(update={"student": _student(settings.student)})
+    if (tune := recipe.tune) is not None:
+        rows = None if tune.rows is None else _file(tune.rows, base)
+        model = None if tune.base is None else _model(tune.base)
+        placed["tune"] = tune.model_copy(update={"rows": rows, "base": model})
+    if (incubation := recipe.incubation) is not None:
+        placed["incubation"] = _incubation(incubation, base)
+    return placed
+
+
+def _incubation(settings: IncubationSettings, base: Path) -> IncubationSettings:
+    datasets = tuple(_placed(dataset, base) for dataset in settings.datasets)
+    diversify = settings.diversify
+    if diversify is not None:
+        diversify = diversify.model_copy(update={"encoder": _encoder(diversify.encoder)})
+    writer = settings.writer
+    if writer is not None and isinstance(name := writer.teacher.get("model"), str):
+        writer = writer.model_copy(update={"teacher": writer.teacher | {"model": _model(name)}})
+    return settings.model_copy(update={"datasets": datasets, "diversify": diversify, "writer": writer})
+
+
+def _check_students(recipe: Recipe, path: Path) -> None:
     names = [student.name for student in recipe.students]
     if len(set(names)) < len(names):
         raise SettingsError(f"{path}: students: two have the same name")
-    _check_retrieval(recipe, path)
-    return recipe
+    mapped = [student.name for student in recipe.students if student.cartography]
+    if mapped and recipe.cartography is None:
+        raise SettingsError(
+            f"{path}: students: {mapped[0]}: cartography needs the recipe's own key cartography, which "
+            "says what is kept; add it, for example cartography: {preset: paper}"
+        )
 
 
 def _check_retrieval(recipe: Recipe, path: Path) -> None:
@@ -132,9 +193,13 @@ def _placed(task: Path | dict[str, Any], base: Path) -> Path | dict[str, Any]:
     """Return the task with its paths made absolute; what is no path is refused when the task is read."""
     if isinstance(task, Path):
         return base / task
-    named = ("file", "seeds", "test")
+    named = ("file", "seeds", "train", "test")
     files = {name: str(base / task[name]) for name in named if isinstance(task.get(name), str)}
     return task | files
+
+
+def _student(student: StudentSettings) -> StudentSettings:
+    return student.model_copy(update={"base": _model(student.base)})
 
 
 def _encoder(encoder: EncoderSettings) -> EncoderSettings:

@@ -12,7 +12,8 @@ from cluster.rundir import owned, read_run, record_run
 from cluster.session import check_shared, connected, in_job
 from cluster.storage import Store, open_store
 from jobs.recipe import Recipe
-from synth.task import Gold, Task, load_task, load_test
+from synth.task import Gold, Task, load_task, load_test, load_train
+from training.settings import StudentSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Plan:
     """Revision of the teacher; empty for verbs that need none."""
     judge_revision: str = ""
     """Revision of the judge's own teacher, if it has one."""
+    train: tuple[Gold, ...] = ()
+    """Gold training rows, for students and judges; no teacher sees them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,15 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
     """
     from cluster.models import resolve_model
     from retrieval.reading.work import check_corpus
+    from training.export import check_exporter
 
     task = load_task(recipe.task, Path.cwd())
     if recipe.method.wants_seeds() and not task.seeds:
         raise SettingsError(f"task.seeds: names no file; method {recipe.method.name} needs gold seeds")
-    if not task.seeds and any(student.mix_seeds for student in recipe.students):
-        raise SettingsError("students: mix_seeds needs gold seeds; name them in task.seeds or remove it")
+    for student in recipe.students:
+        check_sources(student, bool(task.seeds), task.settings.train is not None)
+        if student.onnx and teacher:
+            check_exporter(student.name)
     recipe.method.build(task)
     if teacher and (lacking := recipe.method.needs() - recipe.teacher.resolve().abilities):
         raise SettingsError(
@@ -76,18 +82,49 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
         )
     recipe.targets.quotas(task.labels)
     test = tuple(load_test(task)) if recipe.students or task.settings.test else ()
+    train = tuple(load_train(task))
     if recipe.corpus is not None:
         check_corpus(recipe.corpus)
     if recipe.index is not None and recipe.index.encoder is not None:
         resolve_model(recipe.index.encoder.model)
     if recipe.curation.semantic is not None:
         resolve_model(recipe.curation.semantic.encoder.model)
-    for student in recipe.students:
+    for student in (*recipe.students, *_examiners(recipe)):
         resolve_model(student.base)
     if not teacher:
-        return Plan(recipe, task, test, "")
+        return Plan(recipe, task, test, "", train=train)
+    _check_tuning(recipe)
     judge = recipe.judge.teacher if recipe.judge else None
-    return Plan(recipe, task, test, recipe.teacher.check(), judge.check() if judge else "")
+    return Plan(recipe, task, test, recipe.teacher.check(), judge.check() if judge else "", train)
+
+
+def _check_tuning(recipe: Recipe) -> None:
+    """Find what the teacher is to be tuned on, and from."""
+    from cluster.models import resolve_model
+    from jobs.incubation import check_incubation
+    from training.tuning.lessons import check_readable
+
+    if recipe.tune is not None and recipe.tune.base is not None:
+        resolve_model(recipe.tune.base)
+    if recipe.tune is not None and recipe.tune.rows is not None:
+        check_readable(recipe.tune.rows)
+    if recipe.incubation is not None:
+        check_incubation(recipe, recipe.incubation)
+
+
+def check_sources(student: StudentSettings, seeds: bool, gold: bool) -> None:
+    """Refuse a student that learns from gold rows which the task does not have."""
+    for source, there, key in (("seeds", seeds, "task.seeds"), ("gold", gold, "task.train")):
+        if source in student.rows.sources and not there:
+            raise SettingsError(
+                f"students: {student.name}: rows takes {source}; name them in {key} or leave them out"
+            )
+
+
+def _examiners(recipe: Recipe) -> list[StudentSettings]:
+    """Return what is trained to look at the rows rather than to be kept."""
+    found = (recipe.cartography, recipe.oracle, recipe.information)
+    return [settings.student for settings in found if settings is not None]
 
 
 @contextmanager

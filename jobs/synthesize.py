@@ -17,6 +17,7 @@ from jobs.bias import measure_bias
 from jobs.index import build
 from jobs.job import job
 from jobs.stage import Stage
+from jobs.tune import writer
 from retrieval.search import open_retriever
 from synth.books import Books, balance
 from synth.choice import Choice, choose
@@ -132,13 +133,13 @@ def _summed(results: Sequence[Result], choice: Choice, order: Order) -> Result:
 
 def _order(stage: Stage) -> Order:
     recipe = stage.recipe
-    teacher = recipe.teacher.resolve()
+    teacher, revision = writer(stage)
     judge = recipe.judge.resolve() if recipe.judge else None
     index = build(stage) if recipe.method.needs_corpus else None
     content = {
         "task": stage.task.identity(),
         "method": recipe.method.identity(),
-        "teacher": teacher.identity() | {"revision": stage.plan.revision},
+        "teacher": teacher.identity() | {"revision": revision},
         "filters": recipe.filters.identity(),
         "judge": judge.identity() | {"revision": stage.plan.judge_revision} if judge else None,
         "index": index.fingerprint if index else None,
@@ -157,7 +158,7 @@ def _order(stage: Stage) -> Order:
             stage.task,
             recipe.method,
             teacher,
-            stage.plan.revision,
+            revision,
             filters=recipe.filters,
             test=stage.plan.test,
             judge=judge,
@@ -190,8 +191,8 @@ def _record(stage: Stage, order: Order, result: Result, dataset: Dataset, counts
         costs=dict(result.costs),
         synthesis={
             "method": recipe.method.name,
-            "teacher": recipe.teacher.model,
-            "revision": stage.plan.revision,
+            "teacher": order.assignment.teacher.model,
+            "revision": order.assignment.revision,
             "seconds": round(earlier.get("seconds", 0.0) + result.seconds, 1),
             "restarts": earlier.get("restarts", 0) + result.restarts,
             "stalled": dict(result.short),

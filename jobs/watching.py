@@ -192,13 +192,18 @@ def _verdict(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _doing(latest: Sequence[Event]) -> str:
     """Say what a run does, as far as its events tell."""
-    steps = ("started", "index", "index_ready", KIND, "synthesized", "trained", "evaluated", "reported")
+    steps = (
+        *("started", "index", "index_ready", "tuned", KIND, "synthesized", "trained"),
+        *("evaluated", "reported"),
+    )
     last = next((event for event in reversed(latest) if event.get("event") in steps), {})
     match last.get("event"):
         case "index":
             return f"indexing: {last.get('step')} {last.get('done')}/{last.get('total')}"
         case "index_ready":
             return "the index is ready"
+        case "tuned":
+            return f"teacher {last.get('name')} is tuned"
         case "synthesis":
             return "writing rows" if last.get("replicas") else "waiting for a teacher to be loaded"
         case "synthesized":

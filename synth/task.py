@@ -16,7 +16,7 @@ from synth.rows import ledger_schema
 MAX_CHARACTERS = 100_000
 SEED_DRAW = 42
 """Seed of the draw of `seeds_per_label`, as in SynthesizRR's published code."""
-_NOT_SHOWN = {"seeds", "seeds_per_label", "test", "name", "columns"}
+_NOT_SHOWN = {"seeds", "seeds_per_label", "train", "test", "name", "columns"}
 """Settings that no prompt shows; seeds are in a task's identity by themselves."""
 
 
@@ -47,8 +47,10 @@ class TaskSettings(Settings):
     """JSONL file (plain or .gz, .zst) of gold rows with the fields and `label`."""
     seeds_per_label: int | None = Field(None, ge=1)
     """Take so many seeds of each label, drawn once and for all, where the file has more."""
+    train: Path | None = None
+    """JSONL file of gold training rows for students and judges; never shown to a teacher."""
     test: Path | None = None
-    """JSONL file of gold test rows; never shown to a teacher."""
+    """JSONL file of gold test rows; never shown to a teacher, and nothing is trained or chosen by them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -93,16 +95,23 @@ class TaskSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """A gold row: a seed or a test row; id is a hash of its content."""
+    """A gold row: a seed, a training row or a test row; id is a hash of its content."""
 
     id: str
     fields: Mapping[str, str]
     label: str
+    others: tuple[str, ...] = ()
+    """Labels that hold as well; seeds have none."""
 
     @property
     def text(self) -> str:
         """The main field."""
         return self.fields["text"]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels that hold."""
+        return (self.label, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +166,11 @@ def load_task(source: Path | Mapping[str, Any], base: Path) -> Task:
 
 def _placed(data: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """Return a task's mapping with its paths made absolute; what is no path is refused later."""
-    files = {name: base / data[name] for name in ("seeds", "test") if isinstance(data.get(name), str | Path)}
+    files = {
+        name: base / data[name]
+        for name in ("seeds", "train", "test")
+        if isinstance(data.get(name), str | Path)
+    }
     return {**data, **files}
 
 
@@ -176,14 +189,23 @@ def load_test(task: Task) -> list[Gold]:
     """Read the gold test rows; SettingsError when the task has none."""
     if task.settings.test is None:
         raise SettingsError("task.test: names no file; students are scored on gold test rows")
-    return list(read_gold(task.settings.test, task.settings))
+    return list(read_gold(task.settings.test, task.settings, several=True))
 
 
-def read_gold(path: Path, settings: TaskSettings) -> Iterator[Gold]:
-    """Yield checked gold rows of a JSONL file; exact duplicates are dropped; DataError names file and row."""
+def load_train(task: Task) -> list[Gold]:
+    """Read the gold training rows; none when the task names no file of them."""
+    path = task.settings.train
+    return list(read_gold(path, task.settings, several=True)) if path is not None else []
+
+
+def read_gold(path: Path, settings: TaskSettings, several: bool = False) -> Iterator[Gold]:
+    """Yield checked gold rows of a JSONL file; exact duplicates are dropped; DataError names file and row.
+
+    With `several`, a row's label may be a list of labels that all hold.
+    """
     seen: set[str] = set()
     for number, row in read_jsonl(path):
-        gold = _gold(row, f"{path}:{number}", settings)
+        gold = _gold(row, f"{path}:{number}", settings, several)
         if gold.id not in seen:
             seen.add(gold.id)
             yield gold
@@ -191,14 +213,10 @@ def read_gold(path: Path, settings: TaskSettings) -> Iterator[Gold]:
         raise DataError(f"{path}: holds no rows")
 
 
-def _gold(row: Mapping[str, Any], place: str, settings: TaskSettings) -> Gold:
-    label = row.get("label")
-    if isinstance(label, int) and not isinstance(label, bool):
-        # The task's own labels are texts, even those that YAML gave as numbers.
-        label = str(label)
-    if not isinstance(label, str) or label not in settings.labels:
-        known = ", ".join(settings.labels)
-        raise DataError(f"{place}: label {label!r} is unknown; the task has {known}")
+def _gold(row: Mapping[str, Any], place: str, settings: TaskSettings, several: bool) -> Gold:
+    given = row.get("label")
+    listed: list[Any] = given if several and isinstance(given, list) and given else [given]
+    labels = list(dict.fromkeys(_label(each, place, settings) for each in listed))
     fields: dict[str, str] = {}
     for name in settings.fields:
         column = settings.columns.get(name, name)
@@ -211,4 +229,15 @@ def _gold(row: Mapping[str, Any], place: str, settings: TaskSettings) -> Gold:
                 "shorten or remove the row"
             )
         fields[name] = value.strip()
-    return Gold(id=digest([fields, label])[:16], fields=fields, label=label)
+    content = [fields, labels if len(labels) > 1 else labels[0]]
+    return Gold(digest(content)[:16], fields, labels[0], tuple(labels[1:]))
+
+
+def _label(label: Any, place: str, settings: TaskSettings) -> str:
+    if isinstance(label, int) and not isinstance(label, bool):
+        # The task's own labels are texts, even those that YAML gave as numbers.
+        label = str(label)
+    if not isinstance(label, str) or label not in settings.labels:
+        known = ", ".join(settings.labels)
+        raise DataError(f"{place}: label {label!r} is unknown; the task has {known}")
+    return label

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import ray
 
+from training.optimisation import Workers
+
 _ROWS_PER_WORKER = 4
 _PATIENCE_SECONDS = 5.0
 
@@ -13,30 +15,36 @@ _PATIENCE_SECONDS = 5.0
 class Placement:
     """Worker processes, and the CPUs and GPUs of each."""
 
-    workers: int
+    workers: Workers
+    """Their number, or the fewest and the most of them."""
     cpus: int
     gpus: int
 
 
-def placement(workers: int | None, batch_size: int) -> Placement:
+def placement(workers: Workers | None, batch_size: int, together: int = 1) -> Placement:
     """Return where to train: one worker per GPU while each gets 4 rows of a batch, or one on CPU.
 
-    Without GPUs the workers share the free processors of the largest node.
+    Without GPUs the workers share the free processors of the largest node. `together` trainings at a time
+    share the cluster.
     """
+    most = workers if isinstance(workers, int) or workers is None else workers[1]
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus:
-        fitting = max(1, min(gpus, batch_size // _ROWS_PER_WORKER))
+        fitting = max(1, min(gpus // together, batch_size // _ROWS_PER_WORKER))
         return Placement(workers or fitting, cpus=1, gpus=1)
-    count = workers or 1
-    return Placement(count, cpus=max(1, _free_cpus() // count), gpus=0)
+    free = _free_cpus() if together == 1 else _largest_node() // together
+    return Placement(workers or 1, cpus=max(1, free // (most or 1)), gpus=0)
+
+
+def _largest_node() -> int:
+    return max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
 
 
 def _free_cpus() -> int:
     """Return the CPUs of the largest node, or what is free if another job keeps some."""
     total = int(ray.cluster_resources().get("CPU", 1))
-    largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     deadline = time.monotonic() + _PATIENCE_SECONDS
     # What an earlier stage held is given back a moment after that stage has ended.
     while (free := int(ray.available_resources().get("CPU", 0))) < total and time.monotonic() < deadline:
         time.sleep(0.1)
-    return min(largest, free)
+    return min(_largest_node(), free)

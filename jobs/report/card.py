@@ -35,12 +35,13 @@ def write_card(run: Store, license: str = "unknown") -> str:
     front = yaml.safe_dump(
         _front_matter(run, record, metrics, license), sort_keys=False, allow_unicode=True, width=1000
     )
-    body = _environment().get_template("card.md.j2").render(_context(run, record, metrics, license))
+    body = environment().get_template("card.md.j2").render(_context(run, record, metrics, license))
     run.write(CARD, f"---\n{front}---\n\n{body}".encode())
     return f"{run.url}/{CARD}"
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def environment() -> ImmutableSandboxedEnvironment:
+    """Return the templates of Markdown cards: whatever a value holds, it is shown as text."""
     environment = ImmutableSandboxedEnvironment(
         loader=PackageLoader("jobs.report"),
         autoescape=False,
@@ -50,7 +51,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for name in ("percent", "count", "decimal", "interval"):
+    for name in ("percent", "count", "decimal", "interval", "spread"):
         environment.filters[name] = getattr(wording, name)
     environment.filters |= {"code": code, "verbatim": verbatim}
     return environment

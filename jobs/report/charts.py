@@ -47,6 +47,10 @@ def _accuracy_bar(axes: Axes, place: int, accuracy: float, colour: str, score: S
         reach = [[max(0.0, accuracy - score.low)], [max(0.0, score.high - accuracy)]]
         axes.errorbar(accuracy, place, xerr=reach, color=INK, capsize=4, linewidth=1.2)
         end = max(end, score.high)
+    if score is not None and score.runs is not None:
+        others = score.runs.accuracies[1:]
+        axes.plot(others, [place] * len(others), "o", color=INK, markersize=3, alpha=0.7)
+        end = max(end, *others)
     axes.annotate(percent(accuracy), (end, place), (6, 0), textcoords="offset points", va="center")
 
 
@@ -84,6 +88,27 @@ def _target_lines(axes: Axes, targets: Sequence[int]) -> None:
         marked = [(target, place) for place, target in enumerate(targets) if target]
         ends, places = [target for target, _ in marked], [place for _, place in marked]
         axes.vlines(ends, [p - 0.45 for p in places], [p + 0.45 for p in places], INK, label="target")
+
+
+def reliability_chart(score: Score) -> Markup | None:
+    """Draw what share of predictions of each confidence was right, more of them larger; None if unknown."""
+    if not score.reliability:
+        return None
+    most = max(rows for _, _, rows in score.reliability)
+    with drawn(4.6, 4.2) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=QUIET, linestyle=(0, (4, 3)), linewidth=1)
+        confidence, accuracy, rows = zip(*score.reliability, strict=True)
+        axes.plot(confidence, accuracy, color=ACCENT, linewidth=1)
+        axes.scatter(
+            confidence, accuracy, s=[12 + 140 * each / most for each in rows], color=ACCENT, alpha=0.8
+        )
+        axes.set_xlim(-0.02, 1.03)
+        axes.set_ylim(-0.02, 1.03)
+        axes.set_aspect("equal")
+        axes.grid()
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share that was right")
+        return to_svg(figure, "reliability", f"Reliability diagram of {score.name}")
 
 
 def confusion_chart(score: Score, labels: Sequence[str]) -> Markup | None:

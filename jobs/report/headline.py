@@ -7,7 +7,7 @@ from typing import Any
 from jobs.report.costs import target_note
 from jobs.report.counts import read_acceptance, read_labels
 from jobs.report.scores import Score, first_trained_on
-from jobs.report.wording import count, duration, interval, model_name, percent, points
+from jobs.report.wording import count, duration, interval, model_name, percent, points, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,23 @@ def _worth(scores: Sequence[Score]) -> str:
     student = first_trained_on(scores, "synthetic") or mixed
     if student is None or student.accuracy is None:
         return "No student was scored."
-    rows = "them and the seeds" if student is mixed else "them"
+    rows = f"them and the {student.mixed_in}" if student is mixed else "them"
     said = f"A student trained on {rows} labels {percent(student.accuracy)} of the gold test rows correctly"
+    if student.runs is not None:
+        said += f" ({_runs(student)})"
     if seeds is None or seeds.accuracy is None:
         return f"{said}."
     compared = f"{points(student.accuracy - seeds.accuracy)} than the same student trained on the seeds alone"
     return f"{said}, {compared}{_doubt(student, seeds)}."
+
+
+def _runs(student: Score) -> str:
+    runs = student.runs
+    return spread(runs.mean, runs.std, len(runs.accuracies)) if runs is not None else ""
+
+
+def _note(student: Score, otherwise: str) -> str:
+    return _runs(student) or interval(student.low, student.high) or otherwise
 
 
 def _doubt(one: Score, other: Score) -> str:
@@ -63,14 +74,17 @@ def tiles(metrics: Mapping[str, Any], scores: Sequence[Score]) -> list[Tile]:
 def _score_tiles(metrics: Mapping[str, Any], scores: Sequence[Score]) -> list[Tile]:
     found = []
     if (student := first_trained_on(scores, "synthetic")) and student.accuracy is not None:
-        note = interval(student.low, student.high) or "on gold test rows"
+        note = _note(student, "on gold test rows")
         found.append(Tile("Student accuracy", percent(student.accuracy), note, main=True))
     if (mixed := first_trained_on(scores, "mixed")) and mixed.accuracy is not None:
-        note = interval(mixed.low, mixed.high) or "on gold test rows"
-        found.append(Tile("Seeds mixed in", percent(mixed.accuracy), note, main=not found))
+        note = _note(mixed, "on gold test rows")
+        name = f"{mixed.mixed_in.capitalize()} mixed in"
+        found.append(Tile(name, percent(mixed.accuracy), note, main=not found))
     if (seeds := first_trained_on(scores, "seeds")) and seeds.accuracy is not None:
-        note = interval(seeds.low, seeds.high) or f"{count(seeds.rows)} seeds"
-        found.append(Tile("Seeds alone", percent(seeds.accuracy), note))
+        found.append(Tile("Seeds alone", percent(seeds.accuracy), _note(seeds, f"{count(seeds.rows)} seeds")))
+    if (gold := first_trained_on(scores, "gold")) and gold.accuracy is not None:
+        note = _note(gold, f"{count(gold.rows)} gold rows")
+        found.append(Tile("Gold rows alone", percent(gold.accuracy), note))
     if majority := (metrics.get("baselines") or {}).get("majority"):
         note = f"always “{majority['label']}”" if majority.get("label") else "one label for all"
         found.append(Tile("Majority class", percent(majority.get("accuracy")), note))

@@ -10,9 +10,10 @@ from cluster.rundir import read_metrics, read_run
 from cluster.settings import flatten
 from cluster.storage import Store
 from jobs.report import wording
-from jobs.report.charts import accuracy_chart, confusion_chart, fill_chart
+from jobs.report.charts import accuracy_chart, confusion_chart, fill_chart, reliability_chart
 from jobs.report.costs import read_costs, read_fleet, read_limits, read_stop, read_targets
 from jobs.report.counts import read_books, read_label_rows, read_labels, read_reasons, read_reuse, read_stages
+from jobs.report.datamap import read_knowledge
 from jobs.report.headline import missing_parts, summary, tiles
 from jobs.report.reproduce import REPRODUCE
 from jobs.report.samples import sample_refused, sample_rows
@@ -43,7 +44,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("percent", "count", "decimal", "duration", "interval", "plain", "excerpt"):
+    for name in ("percent", "count", "decimal", "duration", "interval", "spread", "plain", "excerpt"):
         environment.filters[name] = getattr(wording, name)
     return environment
 
@@ -74,7 +75,9 @@ def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) 
         "reasons": _with_shares(read_reasons(metrics)),
         "stages": read_stages(metrics),
         "confusion_chart": confusion_chart(scores[0], list(labels)) if scores else None,
+        "reliability_chart": reliability_chart(scores[0]) if scores else None,
         "confused": _confused(scores, list(labels)),
+        "knowledge": read_knowledge(run, metrics),
         "rows": sample_rows(run, each),
         "refused": sample_refused(run, REFUSED_EACH),
         "books": read_books(metrics),

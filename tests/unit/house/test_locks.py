@@ -59,7 +59,7 @@ def asked_for(*extras: str) -> list[Requirement]:
 
 def test_the_cpu_locks_hold_what_the_project_asks_for() -> None:
     assert missing(asked_for("cpu"), CPU) == []
-    assert missing(asked_for("cpu", "teacher-cpu", "deepspeed", "dev"), ALL_CPU) == []
+    assert missing(asked_for("cpu", "teacher-cpu", "deepspeed", "onnx", "dev"), ALL_CPU) == []
 
 
 def test_the_gpu_lock_holds_what_the_project_asks_for() -> None:

@@ -97,6 +97,12 @@ def test_a_given_value_wins_over_the_preset_of_its_method(tmp_path: Path) -> Non
             {"students": [{"name": "s", "preset": "minilm"}, {"name": "s", "preset": "distilbert"}]},
             "students: two have the same name",
         ),
+        (
+            {"students": [{"name": "s", "preset": "minilm", "cartography": True}]},
+            "students: s: cartography needs the recipe's own key cartography, which says what is kept",
+        ),
+        ({"students_at_once": 0}, "students_at_once: "),
+        ({"oracle": {"gird": 1}}, "oracle.gird: unknown key"),
         ({"run": "a/b"}, "run: "),
         ({"run": ""}, "run: "),
         ({"targets": {"rows_per_label": 1, "ceiling": 0.5}}, "targets.ceiling: "),
@@ -152,6 +158,32 @@ def test_the_model_folder_of_a_student_is_found_from_any_folder(
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe(written(tmp_path, students=[{"name": "s", "base": "weights"}]))
     assert recipe.students[0].base == str(tmp_path / "weights")
+
+
+def test_what_is_trained_beside_the_students_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    trained = {"student": {"base": "weights"}}
+    path = written(
+        tmp_path / "sub",
+        task=TASK | {"train": "gold.jsonl"},
+        tune={"rows": "pairs.jsonl", "base": "weights"},
+        incubation={"datasets": ["sets/one.yaml", TASK | {"seeds": "rows.jsonl"}]},
+        **{key: trained for key in ("cartography", "oracle", "information")},
+    )
+    recipe, folder, weights = load_recipe(path), tmp_path / "sub", str(tmp_path / "weights")
+    assert recipe.tune and recipe.incubation and recipe.cartography and recipe.oracle and recipe.information
+    assert isinstance(recipe.task, dict) and recipe.task["train"] == str(folder / "gold.jsonl")
+    assert (recipe.tune.rows, recipe.tune.base) == (str(folder / "pairs.jsonl"), weights)
+    first, second = recipe.incubation.datasets
+    assert first == folder / "sets/one.yaml"
+    assert isinstance(second, dict) and second["seeds"] == str(folder / "rows.jsonl")
+    examiners = (recipe.cartography, recipe.oracle, recipe.information)
+    assert [each.student.base for each in examiners] == [weights] * 3
+    assert recipe.asks and not load_recipe(written(tmp_path)).asks
 
 
 @pytest.mark.parametrize("use", [resolve_model, "recipe"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cluster.storage import LocalStore
 from jobs.report.card import write_card
 from jobs.report.page import write_report
 from jobs.report.samples import sample_rows
+from jobs.report.student_card import write_student_card
 from synth.rows import ledger_schema
 
 NASTY = '<script>alert("x")</script>'
@@ -429,3 +431,74 @@ def test_rows_of_several_fields_are_shown_whole(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "data" / "train-00000-of-00001.parquet")
     (shown,) = sample_rows(LocalStore(tmp_path), 1)
     assert (shown.label, shown.text) == ("entailment", "text: It rains.\nhypothesis: It is wet.")
+
+
+def with_runs(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of a student of several runs, with bins of confidence and a label that no gold row has."""
+    name = "minilm"
+    bins = [{"low": 0.8, "high": 0.9, "rows": 30, "confidence": 0.85, "accuracy": 0.8}]
+    told = {
+        "runs": {"accuracies": [0.8, 0.7], "mean": 0.75, "std": 0.05, "seeds": [2, 3], "first": [0.9, 0.5]},
+        "reliability": bins,
+        "calibration_error": 0.05,
+        "absent_labels": [NASTY],
+        "validation_accuracies": [0.5, 0.6, 0.4],
+        "kept_epoch": 2,
+    }
+    return metrics | {"students": metrics["students"] | {name: metrics["students"][name] | told}}
+
+
+def test_runs_and_calibration_are_shown(folder: Path) -> None:
+    (folder / "metrics.json").write_text(json.dumps(with_runs(make_metrics())))
+    write_report(LocalStore(folder))
+    write_card(LocalStore(folder))
+    page, card = (folder / "report.html").read_text(), (folder / "README.md").read_text()
+    assert page.count("75.0\u00a0±\u00a05.0\u00a0% in 2 runs") == 3
+    assert "90.0\u00a0%, 50.0\u00a0%, were too far apart" in page
+    assert "60.0\u00a0% after epoch 2 of 3" in page
+    assert 'aria-label="Reliability diagram of' in page
+    assert "no gold test row has the label &lt;script&gt;" in page
+    assert "75.0 ± 5.0 % in 2 runs. The first run is the one that is kept" in card
+    assert "No gold test row has the label" in card
+
+
+@pytest.fixture(scope="module")
+def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of random weights, with labels that try to break its card."""
+    from tests.tiny_encoder import save_tiny_encoder
+    from training.classifier import new_classifier, save_classifier
+
+    folder = tmp_path_factory.mktemp("tiny")
+    base = save_tiny_encoder(folder / "base")
+    model, tokenizer = new_classifier(base, list(LABELS), 0.0, 0)
+    save_classifier(model, tokenizer, 64, folder / "student")
+    return folder / "student"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_example_of_a_students_card_runs_as_printed(
+    folder: Path,
+    tiny_classifier: Path,
+    several: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    metrics = with_runs(make_metrics())
+    name = "minilm"
+    metrics["students"][name] |= {"labels": list(LABELS), "fields": ["text", "claim"]}
+    metrics["students"][name] |= {"several_labels": several, "micro_f1": 0.5}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    place = folder / "students" / name
+    shutil.copytree(tiny_classifier, place, dirs_exist_ok=True)
+    report = {"base": "org/model", "revision": "r", "rows": 7}
+    (place / "manifest.json").write_text(json.dumps({"report": report}))
+    write_student_card(LocalStore(folder), name)
+    card = (place / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(place)
+    exec(compile(example, "card", "exec"), {})
+    said = capsys.readouterr().out
+    assert several or any(label in said for label in LABELS)
+    assert r"A text to classify.\nClaim: Another text." in example
+    assert yaml.safe_load(card.split("---")[1])["library_name"] == "transformers"
+    assert NASTY not in card

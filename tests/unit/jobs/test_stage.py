@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cluster.errors import FingerprintError, LeaseError, ModelError
+from cluster.errors import FingerprintError, LeaseError, ModelError, SettingsError
 from cluster.lease import acquire
 from cluster.progress import Progress
 from cluster.rundir import read_run
@@ -94,7 +94,12 @@ def test_only_verbs_that_write_rows_ask_for_the_teacher(
 
     monkeypatch.setattr(ScriptedSettings, "check", absent)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    words = [verb, str(tmp_path / "recipe.yaml"), *(["query"] if verb == "search" else []), "--dry-run"]
+    words = [
+        verb,
+        str(tmp_path / "recipe.yaml"),
+        *(["query"] if verb in {"mine", "search"} else []),
+        "--dry-run",
+    ]
     assert CliRunner().invoke(main, words).exit_code == (2 if verb in {"run", "synthesize"} else 0)
 
 
@@ -156,3 +161,32 @@ def test_what_was_prepared_goes_before_the_first_row_and_only_then(
     store.write("ledger/part-000099-000001.parquet", b"")
     begin(store, plan(tmp_path, targets={"rows_per_label": 9}), monkeypatch)
     assert store.exists("sources")
+
+
+def test_gold_training_rows_are_read_and_no_teacher_is_given_them(tmp_path: Path) -> None:
+    rows = [{"text": "one", "label": "a"}, {"text": "two", "label": ["a", "b"]}]
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    task = RECIPE["task"] | {"train": "train.jsonl", "test": "test.jsonl"}
+    found = plan(tmp_path, task=task)
+    assert [row.labels for row in found.train] == [("a",), ("a", "b")]
+    assert found.task.seeds == ()
+    without = plan(tmp_path, task=RECIPE["task"])
+    assert without.train == ()
+    assert found.task.identity() == without.task.identity()
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ({"rows": "gold"}, "students: s: rows takes gold; name them in task.train or leave them out"),
+        ({"rows": ["synthetic", "seeds"]}, "students: s: rows takes seeds; name them in task.seeds"),
+        ({"onnx": True}, "students: s: onnx needs .*; install nightshift\\[onnx\\], or set onnx to false"),
+    ],
+)
+def test_what_a_student_lacks_is_said_before_anything_starts(
+    tmp_path: Path, student: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=message):
+        plan(tmp_path, students=[{"name": "s", "base": str(tmp_path)} | student])

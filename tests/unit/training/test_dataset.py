@@ -1,20 +1,14 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from cluster.errors import DataError
-from training.dataset import (
-    checked_rows,
-    label_ids,
-    rows_digest,
-    shuffled_batches,
-    sorted_batches,
-    tokenise,
-)
-
-LABELS = ("spam", "ham")
+from cluster.storage import LocalStore
+from training.dataset import TokenisedTexts, shuffled_batches, sorted_batches, tokenise
+from training.tokenising import joined, written
 
 
 class Characters:
@@ -26,56 +20,53 @@ class Characters:
         return {"input_ids": [[ord(letter) for letter in text[:max_length]] for text in texts]}
 
 
-def table(**columns: list[Any]) -> pa.Table:
-    return pa.table({"text": ["a", "b", "c"], "label": ["ham", "spam", "ham"]} | columns)
-
-
-def test_labels_are_numbered_in_the_order_of_the_task() -> None:
-    rows = checked_rows(table(), LABELS, "s")
-    assert label_ids(rows, LABELS).tolist() == [1, 0, 1]
-    assert label_ids(rows, ("ham", "spam")).tolist() == [0, 1, 0]
-
-
-def test_ids_are_kept_or_are_positions() -> None:
-    assert checked_rows(table(id=["x", "y", "z"]), LABELS, "s")["id"].to_pylist() == ["x", "y", "z"]
-    assert checked_rows(table(), LABELS, "s")["id"].to_pylist() == ["0", "1", "2"]
-
-
-def test_dictionary_columns_are_strings_too() -> None:
-    encoded = pa.table({"text": ["a", "b"], "label": pa.array(["ham", "spam"]).dictionary_encode()})
-    assert checked_rows(encoded, LABELS, "s")["label"].to_pylist() == ["ham", "spam"]
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (table(label=["ham", "egg", "ham"]), "label 'egg' is unknown; the task has spam, ham"),
-        (table(label=["ham", "ham", "ham"]), "all have the label 'ham'"),
-        (table(text=[1, 2, 3]), "column 'text' of strings, found text: int64"),
-        (table(text=["a", "", "c"]), "the text of row 1 is empty"),
-        (table(text=["a", None, "c"]), "the text of row 1 is empty"),
-        (table().slice(0, 0), "there are none"),
-    ],
-)
-def test_bad_rows_are_named(rows: pa.Table, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        checked_rows(rows, LABELS, "s")
-
-
-def test_digest_sees_content_and_order_but_not_chunks() -> None:
-    rows = checked_rows(table(), LABELS, "s")
-    chunked = pa.concat_tables([rows.slice(0, 1), rows.slice(1)])
-    assert rows_digest(rows) == rows_digest(chunked)
-    assert rows_digest(rows) != rows_digest(rows.take([1, 0, 2]))
-    assert rows_digest(rows) != rows_digest(checked_rows(table(text=["a", "b", "d"]), LABELS, "s"))
-
-
 def test_texts_are_cut_and_padded() -> None:
     texts = tokenise(["abc", "d", "efghij"], Characters(), max_tokens=4)
     assert texts.lengths().tolist() == [3, 1, 4]
     tokens, mask = texts.padded(np.array([1, 0]))
     assert tokens.tolist() == [[ord("d"), 0, 0], [ord("a"), ord("b"), ord("c")]]
     assert mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+    tokens, mask = texts.padded(np.array([1, 0]), left=True)
+    assert tokens.tolist() == [[0, 0, ord("d")], [ord("a"), ord("b"), ord("c")]]
+    assert mask.tolist() == [[0, 0, 1], [1, 1, 1]]
+
+
+def tables(texts: TokenisedTexts, *cuts: int) -> list[pa.Table]:
+    whole = pa.ListArray.from_arrays(pa.array(texts.starts, pa.int32()), pa.array(texts.tokens))
+    bounds = zip((0, *cuts), (*cuts, len(texts)), strict=True)
+    return [pa.table({"tokens": whole.slice(start, end - start)}) for start, end in bounds]
+
+
+def test_blocks_are_the_texts_and_copy_none_of_them() -> None:
+    random = np.random.default_rng(0)
+    flat = tokenise(["x" * int(n) for n in random.integers(0, 9, 50)], Characters(), 8)
+    parts = tables(flat, 7, 7, 31)
+    # A table of two chunks too, as Ray Data may leave it.
+    blocks = joined([parts[0], parts[1], pa.concat_tables(parts[2:])], pad_id=0)
+    assert len(blocks) == 50
+    assert blocks.lengths().tolist() == flat.lengths().tolist()
+    chosen = random.permutation(50)
+    for left in (False, True):
+        for one, other in zip(blocks.padded(chosen, left), flat.padded(chosen, left), strict=True):
+            assert one.tolist() == other.tolist()
+    assert not any(block.tokens.flags.owndata for block in blocks.blocks)
+    batches = shuffled_batches(blocks, 8, 0, 0), shuffled_batches(flat, 8, 0, 0)
+    assert all((one == two).all() for one, two in zip(*batches, strict=True))
+
+
+def test_texts_of_many_rows_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.tokenising._FILE_ROWS", 4)
+    rows = pa.table({"id": [str(n) for n in range(10)], "text": [f"text {n}" for n in range(10)]})
+    store = LocalStore(tmp_path)
+    keys = written(rows, store, "rows")
+    assert [len(pq.read_table(tmp_path / key)) for key in keys] == [4, 4, 2]
+    read = pa.concat_tables([pq.read_table(tmp_path / key) for key in keys])
+    assert read == rows.select(["text"])
+    # A driver that starts over goes on where the last one was lost.
+    store.delete(keys[1])
+    before = store.entries("rows")
+    assert written(rows, store, "rows") == keys
+    assert [entry for entry in store.entries("rows") if entry.key != keys[1]] == before
 
 
 def test_every_row_is_in_one_batch_of_an_epoch() -> None:
@@ -89,12 +80,19 @@ def test_every_row_is_in_one_batch_of_an_epoch() -> None:
     assert any(len(one) != len(two) or (one != two).any() for one, two in zip(batches, other, strict=True))
 
 
+def test_only_chosen_rows_are_in_the_batches() -> None:
+    texts = tokenise(["x" * (1 + n % 7) for n in range(103)], Characters(), 8)
+    chosen = np.arange(1, 103, 3)
+    batches = shuffled_batches(texts, 8, seed=1, epoch=0, chosen=chosen)
+    assert sorted(np.concatenate(batches).tolist()) == chosen.tolist()
+
+
 def test_batches_of_an_epoch_hold_texts_of_like_length() -> None:
     random = np.random.default_rng(0)
     texts = tokenise(["x" * int(n) for n in random.integers(1, 100, 512)], Characters(), 128)
     lengths = texts.lengths()
     padded = sum(int(lengths[b].max()) * len(b) for b in shuffled_batches(texts, 16, seed=0, epoch=0))
-    assert padded < 1.35 * lengths.sum()
+    assert padded < 1.2 * lengths.sum()
 
 
 def test_sorted_batches_start_with_the_longest() -> None:

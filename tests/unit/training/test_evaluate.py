@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from cluster.errors import DataError
-from training.evaluate import calibration_error, score, wilson
+from training.evaluate import calibration_error, reliability, score, score_several, spread_of, wilson
 
 LABELS = ("a", "b", "c")
 
@@ -28,6 +28,7 @@ def test_a_label_without_gold_rows_stays_out_of_the_mean() -> None:
     scores = score(["a", "b"], certain(0, 1), LABELS)
     assert scores.per_label["c"].support == 0
     assert scores.macro_f1 == 1.0
+    assert scores.absent_labels == ("c",)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(460, 500), (0, 10), (10, 10), (1, 3)])
@@ -66,3 +67,37 @@ def test_scores_are_json() -> None:
 def test_what_does_not_fit_is_refused(gold: list[str], probabilities: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         score(gold, probabilities, LABELS)
+
+
+def test_the_bins_of_a_diagram_hold_every_row_and_give_the_calibration_error() -> None:
+    confidence, correct = np.array([0.95, 0.95, 0.5, 0.51]), np.array([True, False, True, True])
+    bins = reliability(confidence, correct)
+    assert [(each.rows, each.accuracy) for each in bins] == [(2, 1.0), (2, 0.5)]
+    assert all(each.low < each.confidence <= each.high for each in bins)
+    gap = sum(each.rows * abs(each.confidence - each.accuracy) for each in bins) / 4
+    assert calibration_error(confidence, correct) == pytest.approx(gap)
+    assert gap == pytest.approx((2 * (1 - 0.505) + 2 * 0.45) / 4)
+
+
+def test_several_labels_are_scored_row_by_row_and_one_by_one() -> None:
+    gold = [["a", "b"], ["c"], [], ["a"]]
+    given = np.array([[0.9, 0.8, 0.1], [0.2, 0.1, 0.9], [0.1, 0.1, 0.1], [0.6, 0.7, 0.2]], dtype=np.float32)
+    scores = score_several(gold, given, LABELS)
+    assert (scores.accuracy, scores.rows, scores.several_labels) == (0.75, 4, True)
+    # Right: a, b of the first row, c, a of the last; wrong: b of the last.
+    assert scores.micro_f1 == pytest.approx(2 * 4 / (2 * 4 + 1))
+    assert scores.per_label["b"].precision == 0.5
+    assert scores.macro_f1 == pytest.approx((1 + 2 / 3 + 1) / 3)
+    assert scores.majority_accuracy == 0.25
+    assert scores.confusion == ()
+    assert sum(each.rows for each in scores.reliability) == 12
+
+
+def test_a_label_that_is_just_as_likely_as_not_is_not_given() -> None:
+    assert score_several([["a"]], np.array([[0.5, 0.0, 0.0]]), LABELS).accuracy == 0.0
+
+
+def test_the_spread_of_runs_is_that_of_a_sample() -> None:
+    spread = spread_of([0.8, 0.9, 0.7])
+    assert (spread.mean, spread.points) == (pytest.approx(0.8), pytest.approx(10.0))
+    assert spread.accuracies == (0.8, 0.9, 0.7)

@@ -2,7 +2,8 @@ import pytest
 
 from cluster.errors import SettingsError
 from cluster.settings import validate
-from training.settings import PRESETS, StudentSettings
+from training.presets import PRESETS
+from training.settings import RowShares, StudentSettings
 
 
 def test_preset_gives_base_and_schedule() -> None:
@@ -40,6 +41,16 @@ def test_settings_survive_a_round_trip() -> None:
         ({"name": "s", "base": "b", "learning_rat": 1}, "did you mean learning_rate?"),
         ({"name": "../s", "base": "b"}, "name: "),
         ({"name": "s", "base": "b", "batch_size": 0}, "batch_size: "),
+        ({"name": "s", "base": "b", "mix_seeds": True}, "mix_seeds: unknown key"),
+        ({"name": "s", "base": "b", "rows": "silver"}, "rows.silver: unknown key"),
+        ({"name": "s", "base": "b", "rows": {"synthetics": 1}}, "did you mean synthetic?"),
+        ({"name": "s", "base": "b", "rows": {"gold": 1.5}}, "rows.gold: "),
+        ({"name": "s", "base": "b", "rows": {"gold": 0}}, "rows: gives no source a share; name one of"),
+        ({"name": "s", "base": "b", "rows": []}, "rows: gives no source a share"),
+        ({"name": "s", "base": "b", "runs": 0}, "runs: "),
+        ({"name": "s", "base": "b", "instruction": "Sort."}, "only a student of kind causal reads one"),
+        ({"name": "s", "base": "b", "kind": "causal", "onnx": True}, "onnx: only an encoder is exported"),
+        ({"name": "s", "base": "b", "rows": "gold", "cartography": True}, "cartography: keeps rows of the"),
     ],
 )
 def test_mistakes_are_named(data: dict[str, object], message: str) -> None:
@@ -52,3 +63,35 @@ def test_name_and_workers_do_not_make_another_student() -> None:
     two = StudentSettings(name="two", base="b", workers=2, checkpoint_seconds=0)
     assert one.identity() == two.identity()
     assert one.identity() != one.model_copy(update={"seed": 1}).identity()
+
+
+@pytest.mark.parametrize(
+    ("rows", "shares", "kind"),
+    [
+        ("gold", {"gold": 1.0}, "gold"),
+        ("seeds", {"seeds": 1.0}, "seeds"),
+        (["synthetic", "seeds"], {"synthetic": 1.0, "seeds": 1.0}, "mixed"),
+        ({"synthetic": 1, "gold": 0.1}, {"synthetic": 1.0, "gold": 0.1}, "mixed"),
+        ({"seeds": 1, "gold": 0.5}, {"seeds": 1.0, "gold": 0.5}, "gold"),
+        ({"synthetic": 0.5}, {"synthetic": 0.5}, "synthetic"),
+    ],
+)
+def test_rows_are_named_or_shared_out(rows: object, shares: dict[str, float], kind: str) -> None:
+    student = validate(StudentSettings, {"name": "s", "base": "b", "rows": rows}, "recipe")
+    assert (student.rows, student.rows.kind) == (RowShares(**shares), kind)
+
+
+def test_what_a_student_learns_from_and_how_often_is_not_what_it_is() -> None:
+    one = StudentSettings(name="one", base="b")
+    changed = {"rows": RowShares(gold=1.0), "runs": 5, "rerun_spread": None, "onnx": True}
+    assert one.identity() == one.model_copy(update=changed).identity()
+    assert one.identity() != StudentSettings(name="one", base="b", kind="causal").identity()
+
+
+def test_the_presets_of_papers_hold_their_constants() -> None:
+    incubator = StudentSettings.model_validate({"name": "s", "preset": "incubator_roberta_large"})
+    assert (incubator.base, incubator.epochs, incubator.batch_size) == ("FacebookAI/roberta-large", 16, 4)
+    assert (incubator.schedule, incubator.warmup_ratio, incubator.weight_decay) == ("constant", 0.0, 0.0)
+    zerogen = StudentSettings.model_validate({"name": "s", "preset": "zerogen_distilbert"})
+    assert (zerogen.validation, zerogen.patience, zerogen.keep) == (0.1, 3, "best")
+    assert StudentSettings.model_validate({"name": "s", "preset": "targen_pythia"}).kind == "causal"

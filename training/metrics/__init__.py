@@ -1,0 +1,1 @@
+"""Metrics of a dataset that need a trained model."""
