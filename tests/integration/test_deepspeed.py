@@ -126,10 +126,7 @@ def toy_rows() -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-@pytest.mark.parametrize("zero", [2, 3])
-def test_ray_train_with_deepspeed_gives_the_student_of_plain_torch(
-    zero: int, ray_local: str, tmp_path: Path
-) -> None:
+def test_ray_train_with_deepspeed_gives_the_student_of_plain_torch(ray_local: str, tmp_path: Path) -> None:
     store, base = LocalStore(tmp_path), save_tiny_encoder(tmp_path / "base")
     values = {
         "name": "z",
@@ -139,9 +136,9 @@ def test_ray_train_with_deepspeed_gives_the_student_of_plain_torch(
         "batch_size": 7,
         "max_tokens": 16,
     }
-    divided = StudentSettings(**values, zero=zero, workers=2, micro_batch=2)
+    divided = StudentSettings(**values, zero=3, workers=2, micro_batch=2)
     report = train_student(toy_rows(), LABELS, divided, store, "students/z")
-    assert (report.workers, report.steps, report.strategy) == (2, 20, f"DeepSpeed ZeRO-{zero}")
+    assert (report.workers, report.steps, report.strategy) == (2, 20, "DeepSpeed ZeRO-3")
     assert report.losses[-1] < report.losses[0]
     expected, probabilities = plain(StudentSettings(**values))
     np.testing.assert_allclose(report.losses, expected, rtol=1e-3, atol=1e-4)
