@@ -46,11 +46,11 @@ check: static ## Format, lint, types, import contracts and unit tests: the fast 
 	$(BIN)/pytest tests/unit --quiet $(SPREAD)
 
 .PHONY: test
-test: static $(STAMPS)/vllm $(STAMPS)/deepspeed ## All of check, and every test that needs no GPU
+test: static $(STAMPS)/vllm ## All of check, and every test that needs no GPU
 	$(BIN)/pytest tests -m "not gpu" --durations 40 $(SPREAD)
 
 .PHONY: static
-static: install $(STAMPS)/dev
+static: install $(STAMPS)/dev $(STAMPS)/deepspeed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
