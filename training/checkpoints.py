@@ -1,5 +1,6 @@
 """Checkpoints of a training under Ray Train: when they are due, and going on from the newest."""
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +21,9 @@ def worker_place() -> Place:
     """Return where this worker of Ray Train runs."""
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        # Else saving has DeepSpeed, where it is installed, tell the terminal which accelerator it found.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     return Place(device, context.get_world_rank(), context.get_world_size())
 
 

@@ -1,7 +1,6 @@
 """The Ray Train worker of a student: loads, resumes, trains, keeps checkpoints, and saves."""
 
 import json
-import os
 import tempfile
 import time
 from dataclasses import asdict, replace
@@ -32,8 +31,6 @@ def work(config: dict[str, Any]) -> StudentReport | NightshiftError | None:
     place = worker_place()
     if place.device.type == "cpu":
         torch.set_num_threads(job.cpus)
-        # Else saving has DeepSpeed, where it is installed, tell the terminal which accelerator it found.
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     started = time.monotonic()
     table: pa.Table = ray.get(job.rows)
     try:

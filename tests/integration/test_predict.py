@@ -139,7 +139,7 @@ def test_an_actor_tells_of_a_student_that_cannot_be_loaded(student: StudentPlace
     actor = PartPredictor(place, LocalStore(tmp_path), keep_text=True, threads=torch.get_num_threads())
     (told,) = actor(packed("data/part-0.parquet", pa.table({"id": ["0"], "text": ["a"]}))).to_pylist()
     assert told["error"] == "ModelError"
-    assert "broken: its weights are damaged" in told["message"]
+    assert "broken: holds no student that can be loaded" in told["message"]
     assert not (tmp_path / "data").exists()
 
 

@@ -106,6 +106,7 @@ def write_recipe(world: World, **changes: Any) -> Path:
         {"text": f"We talked about {TOPICS[n % 4]}.", "label": list(LABELS)[n % 4 // 2]} for n in range(8)
     ]
     (world.folder / "gold.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in seeds))
+    base = save_tiny_encoder(world.folder / "encoder")
     recipe = {
         "run": "small",
         "store": f"s3://{world.bucket}/runs",
@@ -122,7 +123,7 @@ def write_recipe(world: World, **changes: Any) -> Path:
         "method": {"name": "synthesizrr", "shots": 1, "variant": "retricl", "min_document_tokens": 0},
         "teacher": {"backend": "scripted", "num_cpus": 1},
         "targets": {"rows_per_label": 4},
-        "students": [{"name": "tiny", "preset": "minilm", "epochs": 1, "max_tokens": 32}],
+        "students": [{"name": "tiny", "base": base, "epochs": 1, "max_tokens": 32}],
         "seeds_only": False,
     }
     path = world.folder / "recipe.yaml"
