@@ -33,7 +33,7 @@ def train_all(
     """Train students, side by side where there is room, and yield their reports as they end.
 
     Each is `train_student`: what is finished is taken as it is, and what was begun is gone on with. The first
-    one that fails ends the others. at_once is by default as many as each get a GPU, or without GPUs a CPU.
+    one that fails ends the others. at_once is by default as many as each get a GPU, or without GPUs a node.
     """
     together = min(len(wanted), at_once or _room(wanted))
     if together <= 1:
@@ -48,8 +48,9 @@ def _room(wanted: Sequence[Wanted]) -> int:
     import ray
 
     most = max(each.settings.most_workers for each in wanted)
-    resources = ray.cluster_resources()
-    return max(1, int(resources.get("GPU", 0) or resources.get("CPU", 1)) // most)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    # Without GPUs a training has all processors of a node to do; two of them would only share these.
+    return max(1, (gpus or sum(node["Alive"] for node in ray.nodes())) // most)
 
 
 def _side_by_side(

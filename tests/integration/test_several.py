@@ -33,7 +33,7 @@ def test_trainings_side_by_side_are_those_of_one_by_one_and_one_error_ends_them(
 ) -> None:
     store, base = LocalStore(tmp_path / "store"), save_tiny_encoder(tmp_path / "base")
     wanted = [Wanted(student(base, seed), ROWS, f"runs/{seed}") for seed in (0, 1)]
-    reports = {report.name: report for report in train_all(wanted, LABELS, store)}
+    reports = {report.name: report for report in train_all(wanted, LABELS, store, at_once=2)}
     assert set(reports) == {"s0", "s1"}
     assert {(report.rows, report.reused) for report in reports.values()} == {(16, False)}
     assert len({report.losses for report in reports.values()}) == 2
@@ -41,5 +41,5 @@ def test_trainings_side_by_side_are_those_of_one_by_one_and_one_error_ends_them(
     assert [report.reused for report in train_all(wanted, LABELS, store, at_once=1)] == [True, True]
     wrong = Wanted(student(base, 2, learning_rate=1e30, gradient_norm=1e30), ROWS, "runs/2")
     with pytest.raises(RunError, match=r"student s2: .* lower learning_rate"):
-        list(train_all([wanted[0], wrong], LABELS, store))
+        list(train_all([wanted[0], wrong], LABELS, store, at_once=2))
     assert not store.exists("runs/2/manifest.json")
