@@ -10,6 +10,7 @@ NightshiftError
 │   └── LeaseError      another driver owns the run
 └── RunError            the run went wrong: exit code 1
     ├── LeaseLost       another driver took the run over while this one was working
+    ├── NothingLearned  a student has nothing to say that a next round could be planned from
     ├── TooManyFailures items or replicas fail faster than is worth a night
     └── BooksError      the counts of a finished run do not add up
 """
@@ -57,6 +58,10 @@ class RunError(NightshiftError):
 
 class LeaseLost(RunError):
     """Another driver took the run over."""
+
+
+class NothingLearned(RunError):
+    """Nothing can be learned of the rows so far: a run in rounds ends with what it has."""
 
 
 class TooManyFailures(RunError):

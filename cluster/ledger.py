@@ -30,9 +30,17 @@ class Ledger:
         self.store = store
         self.lease = lease
         self.schema = schema
+        self._folder = "ledger"
         self._last = 0
         self._loose: deque[tuple[int, int]] = deque()
         """Number and rows of the parts of this epoch that are not merged yet."""
+
+    def begin(self, round: int) -> None:
+        """Write to the folder of a round from now on; that of round 0 is `ledger/` itself."""
+        folder = f"ledger/round-{round:03d}" if round else "ledger"
+        if folder != self._folder:
+            # What is loose in another folder stays as it is: parts of two rounds are not merged.
+            self._folder, self._loose = folder, deque()
 
     def commit(self, batches: Sequence[pa.RecordBatch]) -> str:
         """Write the rows as one part and return its key; LeaseLost when another driver owns the run.
@@ -42,7 +50,7 @@ class Ledger:
         self.lease.renew()
         table = pa.Table.from_batches(batches, schema=self.schema)
         self._last += 1
-        key = f"ledger/part-{self.lease.epoch:06d}-{self._last:06d}.parquet"
+        key = f"{self._folder}/part-{self.lease.epoch:06d}-{self._last:06d}.parquet"
         if not self.store.create(key, _encode(table)):
             raise LeaseLost(f"{self.store.url}/{key}: was written by another driver of the same epoch")
         self._loose.append((self._last, table.num_rows))
@@ -56,7 +64,7 @@ class Ledger:
             group = self._group()
             if len(group) == 1:
                 continue
-            stem = f"ledger/part-{self.lease.epoch:06d}-"
+            stem = f"{self._folder}/part-{self.lease.epoch:06d}-"
             parts = [f"{stem}{number:06d}.parquet" for number in group]
             merged = pa.concat_tables(_first_of_each([read_part(self.store, key)] for key in parts))
             # "+" sorts before ".", and readers leave out what a merged part covers: no row shows twice.

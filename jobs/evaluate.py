@@ -77,7 +77,7 @@ def _scores(stage: Stage, pupil: Pupil) -> dict[str, Any]:
     earlier = read_metrics(stage.run).get("students", {}).get(pupil.settings.name, {})
     if earlier.get("scored") == scored:
         return dict(earlier)
-    scores = [_score(stage, key) for _, key in runs]
+    scores = [score_on_test(stage, key) for _, key in runs]
     if len(runs) == 1:
         return _summary(stage, pupil, scores[0], trained[0], scored)
     spread = spread_of([each.accuracy for each in scores])
@@ -109,7 +109,8 @@ def _trained(stage: Stage, key: str) -> dict[str, Any]:
     return report
 
 
-def _score(stage: Stage, key: str) -> Scores:
+def score_on_test(stage: Stage, key: str) -> Scores:
+    """Return the scores of a saved student on the gold test rows."""
     texts = [stage.task.as_one_text(row.fields) for row in stage.plan.test]
     probabilities = predict_on_cluster(stage.run, key, texts)
     if several_labels(stage):

@@ -11,8 +11,9 @@ from cluster.errors import NightshiftError
 from cluster.rundir import code_revision
 from cluster.settings import flatten, validate
 from cluster.storage import Store
+from jobs.learned import read_feedback, round_folder
 from jobs.recipe import Recipe
-from synth.method import Method, Slot, Sources
+from synth.method import Feedback, Method, Slot, Sources
 from synth.preparation import read_sources
 from synth.records import Item, Prompt, Reply, Sampling, prompt_hash
 from synth.task import Task, load_task
@@ -31,6 +32,8 @@ class Rebuilt:
 
     task: Task | None = None
     sources: Sources = field(default_factory=dict)
+    feedback: Feedback = field(default_factory=dict)
+    """What earlier rounds taught."""
     item: Item | None = None
     prompt: Prompt | None = None
     hash: str | None = None
@@ -62,6 +65,7 @@ def rebuild(store: Store, record: Mapping[str, Any], row: Mapping[str, Any]) -> 
         )
         return made
     try:
+        _take_round(made, store, row["round"], recipe.method.prepares_each_round)
         _plan(made, method, row)
     except Exception as error:  # Whatever a method raises, what else is known is told.
         made.doubts.append(
@@ -70,14 +74,19 @@ def rebuild(store: Store, record: Mapping[str, Any], row: Mapping[str, Any]) -> 
     return made
 
 
+def _take_round(made: Rebuilt, store: Store, number: int, own_sources: bool) -> None:
+    """Read what a later round was planned from."""
+    if not number:
+        return
+    folder = round_folder(store, number)
+    made.feedback = read_feedback(folder).feedback
+    if own_sources:
+        made.sources = read_sources(folder) or {}
+
+
 def _plan(made: Rebuilt, method: Method, row: Mapping[str, Any]) -> None:
     """Find the item at its place in the plan, and what it asks the teacher first."""
-    if row["round"]:
-        made.doubts.append(
-            f"round {row['round']} was planned from what earlier rounds taught, which is not kept"
-        )
-        return
-    slot = _slot_at(method.plan(made.sources, row["round"], {}), row["position"])
+    slot = _slot_at(method.plan(made.sources, row["round"], made.feedback), row["position"])
     item = slot.build() if slot else None
     if item is None or item.id != row["item_id"]:
         made.doubts.append(

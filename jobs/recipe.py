@@ -18,6 +18,7 @@ from synth.limits import Limits
 from synth.method import MethodSettings
 from synth.own_method import own_method
 from synth.teacher import TeacherSettings
+from training.feedback_settings import FeedbackSettings
 from training.incubation.settings import IncubationSettings
 from training.knowledge_settings import CartographySettings, InformationSettings, OracleSettings
 from training.settings import StudentSettings
@@ -75,6 +76,8 @@ class Recipe(Settings):
     """Fine-tune the teacher first, on rows of yours or on Incubator's; the tuned one then writes."""
     incubation: IncubationSettings | None = None
     """Make the rows that the teacher is tuned on from labelled datasets, as Incubator does."""
+    feedback: FeedbackSettings = FeedbackSettings()
+    """How a student teaches what the next round is planned from; methods with rounds need it."""
     students: tuple[StudentSettings, ...] = ()
     """Classifiers trained on the dataset."""
     seeds_only: bool = True
@@ -135,6 +138,11 @@ def _located_trainings(recipe: Recipe, base: Path) -> dict[str, Any]:
     for key in ("cartography", "oracle", "information"):
         if (settings := getattr(recipe, key)) is not None:
             placed[key] = settings.model_copy(update={"student": _student(settings.student)})
+    feedback, mapped = recipe.feedback, recipe.feedback.cartography
+    located = mapped.model_copy(update={"student": _student(mapped.student)})
+    placed["feedback"] = feedback.model_copy(
+        update={"student": _student(feedback.student), "cartography": located}
+    )
     if (tune := recipe.tune) is not None:
         rows = None if tune.rows is None else _file(tune.rows, base)
         model = None if tune.base is None else _model(tune.base)

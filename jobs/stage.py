@@ -75,12 +75,14 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
         if student.onnx and teacher:
             check_exporter(student.name)
     recipe.method.build(task)
+    if teacher and recipe.teacher.backend == "none":
+        _check_unasked(recipe)
     if teacher and (lacking := recipe.method.needs() - recipe.teacher.resolve().abilities):
         raise SettingsError(
             f"teacher.backend: {recipe.teacher.resolve().backend} cannot do what method {recipe.method.name} "
             f"asks for with these settings: {', '.join(sorted(lacking))}; take another backend or turn it off"
         )
-    recipe.targets.quotas(task.labels)
+    _check_rounds(recipe, task)
     test = tuple(load_test(task)) if recipe.students or task.settings.test else ()
     train = tuple(load_train(task))
     if recipe.corpus is not None:
@@ -96,6 +98,28 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
     _check_tuning(recipe)
     judge = recipe.judge.teacher if recipe.judge else None
     return Plan(recipe, task, test, recipe.teacher.check(), judge.check() if judge else "", train)
+
+
+def _check_unasked(recipe: Recipe) -> None:
+    """Refuse the teacher that is none where one is asked."""
+    judged = recipe.judge is not None and recipe.judge.teacher is None
+    tuned = recipe.tune is not None or recipe.incubation is not None
+    asks = {f"method {recipe.method.name}": recipe.method.asks_teacher, "judge": judged, "tune": tuned}
+    if asking := [name for name, asked in asks.items() if asked]:
+        raise SettingsError(f"teacher.backend: none writes nothing, and {asking[0]} asks a teacher; name one")
+
+
+def _check_rounds(recipe: Recipe, task: Task) -> None:
+    """Check what students need between the rounds of a method."""
+    from cluster.models import resolve_model
+
+    feedback = recipe.feedback
+    rounds = recipe.method.rounds(recipe.targets.quotas(task.labels))
+    lessons = {lesson for round in rounds for lesson in round.lessons}
+    if lessons:
+        resolve_model(feedback.student.base)
+    if feedback.refills or "cartography" in lessons:
+        resolve_model(feedback.cartography.student.base)
 
 
 def _check_tuning(recipe: Recipe) -> None:

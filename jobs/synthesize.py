@@ -3,10 +3,8 @@
 nightshift synthesize recipe.yaml, or: ray job submit --working-dir . -- python -m jobs.synthesize recipe.yaml
 """
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import datetime
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -16,20 +14,17 @@ from cluster.rundir import check_fingerprint, read_metrics, record_run, update_m
 from jobs.bias import measure_bias
 from jobs.index import build
 from jobs.job import job
+from jobs.rounds import worked
 from jobs.stage import Stage
 from jobs.tune import writer
 from retrieval.search import open_retriever
 from synth.books import Books, balance
-from synth.choice import Choice, choose
 from synth.curate import Dataset, lay_out
-from synth.embedded import embed_accepted
-from synth.limits import Limits
 from synth.metrics.acceptance import Passed, acceptance
 from synth.metrics.reuse import document_reuse
 from synth.preparation import MANIFEST, read_sources
 from synth.rows import ledger_schema
-from synth.semantic import Meanings
-from synth.synthesis import Order, Result, synthesize
+from synth.synthesis import Order, Result
 from synth.worker import Assignment
 
 STOPPED_BY_LIMIT = 3
@@ -38,11 +33,15 @@ STOPPED_BY_LIMIT = 3
 def run(stage: Stage) -> int:
     """Write the dataset; 3 when a label stalled or a limit was reached: it is smaller than asked for."""
     order = _order(stage)
-    result, choice = _filled(stage, order)
-    dataset = lay_out(stage.run, stage.task.settings.fields, order.targets, choice)
+    ledger = Ledger(stage.run, stage.lease, ledger_schema(stage.task.settings.fields))
+    rounds = worked(stage, replace(order, ledger=ledger))
+    result = rounds.result(order.targets)
+    dataset = lay_out(stage.run, stage.task.settings.fields, order.targets, rounds.last, rounds.weights)
     books = balance(stage.run, dataset, result.drawn, result.unfinished)
     stages = _stages(stage, books)
     _record(stage, order, result, dataset, books.as_json() | {"stages": [asdict(each) for each in stages]})
+    if len(rounds.told) > 1:
+        update_metrics(stage.run, rounds=rounds.told)
     refused = sum(books.rejected.values())
     stage.progress.step(
         "synthesized",
@@ -57,78 +56,6 @@ def run(stage: Stage) -> int:
     if result.stopped is not None:
         stage.progress.step("stopped", f"Stopped early: {result.stopped}", why=result.stopped)
     return STOPPED_BY_LIMIT if result.short or result.stopped else 0
-
-
-def _filled(stage: Stage, order: Order) -> tuple[Result, Choice]:
-    """Generate and choose until nothing is lacking that can be had.
-
-    What a row says is known once it is embedded: rows that turn out to say the same as others are made up
-    for in another turn. The dataset does not depend on the turns: after the last one, all items of a label
-    up to its last chosen row are settled, and were judged by the same verdicts as the choice.
-    """
-    order = replace(order, ledger=Ledger(stage.run, stage.lease, ledger_schema(stage.task.settings.fields)))
-    limits, near = _fixed(order.limits), stage.recipe.filters.near_duplicates
-    results: list[Result] = []
-    choice, settled = None, -1
-    while True:
-        results.append(synthesize(order))
-        stage.lease.renew(force=True)
-        before, settled = settled, results[-1].drawn - results[-1].unfinished
-        if choice is not None and settled == before:
-            break
-        choice = choose(stage.run, order.targets, near, _meanings(stage))
-        if results[-1].stopped is not None or choice.twins == order.twins:
-            break
-        lacking = choice.lacking(order.targets)
-        told = ", ".join(f"{label} {rows}" for label, rows in lacking.items())
-        stage.progress.step(
-            "judged_meanings",
-            f"Curation: {len(choice.twins)} rows say the same as others"
-            + (f"; still lacking: {told}" if told else ""),
-            twins=len(choice.twins),
-            lacking=lacking,
-        )
-        order = replace(order, limits=limits, twins=choice.twins, spare=choice.spare(order.targets))
-    return _summed(results, choice, order), choice
-
-
-def _fixed(limits: Limits) -> Limits:
-    """Return limits whose deadline, which counts from the start, is a moment: a later turn has the same."""
-    end = limits.ends(time.time())
-    if end is None:
-        return limits
-    return limits.model_copy(update={"deadline": datetime.fromtimestamp(end).astimezone().isoformat()})
-
-
-def _meanings(stage: Stage) -> Meanings | None:
-    """Embed what is not embedded yet; None when the recipe does not ask for it."""
-    semantic = stage.recipe.curation.semantic
-    if semantic is None:
-        return None
-
-    def show(step: str, done: int, total: int) -> None:
-        stage.progress.live("curation", f"Curation: {step} {done}/{total}", step=step, done=done, total=total)
-
-    vectors = embed_accepted(stage.run, stage.task.settings.fields, semantic.encoder, show)
-    stage.lease.renew(force=True)
-    return Meanings(vectors, semantic.similarity, semantic.across_labels)
-
-
-def _summed(results: Sequence[Result], choice: Choice, order: Order) -> Result:
-    """Return what several turns came to."""
-    fleets = [result.fleet for result in results if result.fleet]
-    lacking, twins = choice.lacking(order.targets), choice.twins_per_label
-    return replace(
-        results[-1],
-        short={
-            label: why + (f"; {twins[label]} rows say the same as others" if twins.get(label) else "")
-            for label, why in results[-1].short.items()
-            if label in lacking
-        },
-        restarts=sum(result.restarts for result in results),
-        seconds=sum(result.seconds for result in results),
-        fleet=fleets[-1] if fleets else {},
-    )
 
 
 def _order(stage: Stage) -> Order:
@@ -172,6 +99,7 @@ def _order(stage: Stage) -> Order:
         limits=recipe.limits,
         retrieve=retriever.search if retriever else None,
         band=retriever.band if retriever else None,
+        embed=retriever.embed if retriever and retriever.encodes else None,
     )
 
 

@@ -17,6 +17,7 @@ from retrieval.rankers.hybrid import HybridRanker
 from retrieval.rankers.random import RandomRanker
 from retrieval.settings import RetrieverSettings
 from retrieval.sharing import Ranking, Sharing
+from retrieval.vectors import Vectors
 
 _RANKERS: dict[str, Callable[[Index, RetrieverSettings], Ranker]] = {
     "dense": lambda index, _: DenseRanker(index),
@@ -39,6 +40,13 @@ class Retriever(Protocol):
     async def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """Return at most top_k hits for each query, best first."""
 
+    @property
+    def encodes(self) -> bool:
+        """Whether documents are ranked by an encoder, which then embeds other texts too."""
+
+    async def embed(self, texts: Sequence[str], as_queries: bool) -> Vectors:
+        """Return a vector for each text, as a query or as a document; DataError without an encoder."""
+
 
 class IndexRetriever:
     """The documents of one index, ranked as the settings say. The caller has connected to Ray."""
@@ -55,6 +63,7 @@ class IndexRetriever:
         self._settings = settings
         self._allowed = Filter(settings.tokens, settings.where)
         self._ranker = _RANKERS[settings.kind](index, settings)
+        self._dense = DenseRanker(index) if settings.kind in ("dense", "hybrid") else None
 
     @property
     def band(self) -> tuple[float, float] | None:
@@ -62,6 +71,24 @@ class IndexRetriever:
         if self._settings.band is not None or self._settings.kind != "dense":
             return self._settings.band
         return self._index.encoder.family.band
+
+    @property
+    def encodes(self) -> bool:
+        """Whether documents are ranked by an encoder, alone or beside shared words."""
+        return self._dense is not None
+
+    async def embed(self, texts: Sequence[str], as_queries: bool) -> Vectors:
+        """Return vectors, shape (texts, dimension), float32, whose inner products rank documents.
+
+        Queries are embedded by the query side of the encoder's family and other texts by its document side,
+        as the index's documents are: give `titled_text` of those. DataError for kinds without an encoder.
+        """
+        if self._dense is None:
+            raise DataError(
+                f"retriever.kind: {self._settings.kind} has no encoder to embed texts with; take dense or "
+                "hybrid"
+            )
+        return await self._dense.embed(texts, "query" if as_queries else "document")
 
     async def search(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
         """Return at most top_k hits for each query, best first.

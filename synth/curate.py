@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.errors import StorageError
@@ -53,8 +54,17 @@ def curate(
     return lay_out(store, fields, targets, choose(store, targets, near))
 
 
-def lay_out(store: Store, fields: Sequence[str], targets: Mapping[str, int], choice: Choice) -> Dataset:
-    """Write the rows chosen from a ledger as `curate` does; targets name the task's labels in order."""
+def lay_out(
+    store: Store,
+    fields: Sequence[str],
+    targets: Mapping[str, int],
+    choice: Choice,
+    weights: pa.Table | None = None,
+) -> Dataset:
+    """Write the rows chosen from a ledger as `curate` does; targets name the task's labels in order.
+
+    weights has the columns row_id and weight: then the dataset has a column `weight`, 1 where none is given.
+    """
     shards, told = _layout(len(choice.rows)), _Told()
     sizes = [size for shard in shards for size in shard]
     with _scratch() as folder:
@@ -64,7 +74,7 @@ def lay_out(store: Store, fields: Sequence[str], targets: Mapping[str, int], cho
 
         def made(group: pa.Table) -> pa.Table:
             told.add(group.select([*fields, "labels", "row_id"]))
-            return dataset_table(group, fields, list(targets), choice.single)
+            return dataset_table(_weighed(group, weights), fields, list(targets), choice.single)
 
         keys = _write(store, map(made, groups), [len(shard) for shard in shards], folder)
     for key in set(store.list("data")) - set(keys):
@@ -76,6 +86,14 @@ def lay_out(store: Store, fields: Sequence[str], targets: Mapping[str, int], cho
         mean_words=round(told.words / max(1, len(choice.rows)), 2),
         digest=told.hash.hexdigest(),
     )
+
+
+def _weighed(rows: pa.Table, weights: pa.Table | None) -> pa.Table:
+    if weights is None:
+        return rows
+    places = pc.index_in(rows["row_id"], value_set=weights["row_id"].combine_chunks())
+    column = pc.fill_null(weights["weight"].combine_chunks().take(places.combine_chunks()), 1.0)
+    return rows.append_column("weight", column.cast(pa.float32()))
 
 
 def _layout(rows: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -19,7 +19,31 @@ Sources = Mapping[str, pa.Table]
 """What `prepare` committed under `sources/`: table name to table."""
 
 Feedback = Mapping[str, pa.Table]
-"""What earlier rounds taught: errors, influence, weights, agreement; empty in round 0."""
+"""What a student taught about earlier rounds, by kind (`Lesson`); empty in round 0. Each kind has its table:
+
+- `errors`: gold rows that it takes for another label: id, the task's fields, label, predicted, probability
+  (of the gold label), in the order of the gold rows.
+- `influence`: rows of the dataset so far, the most helpful first: row_id, text, label, influence (negative
+  helps).
+- `weights`: all rows of the dataset so far: row_id, weight (0 to 1).
+- `agreement`: all rows of the dataset so far: row_id, predicted, probability (of the row's label).
+- `cartography`: the data map: row_id, confidence, variability, correctness, kept.
+- `rows`: the rows of the dataset so far that the earlier kinds leave in it, in plan order: row_id, the
+  task's fields, label, document_ids.
+"""
+
+Lesson = Literal["errors", "influence", "weights", "agreement", "cartography"]
+"""What can be learned from the rows so far before a round is planned."""
+
+
+class Round(NamedTuple):
+    """A round of a method, the first one without lessons."""
+
+    targets: Mapping[str, int]
+    """Rows of each label that there are to be after it, those of earlier rounds included."""
+    lessons: tuple[Lesson, ...] = ()
+    """What is learned before it is planned: `agreement`, `weights` and `cartography` leave rows out."""
+
 
 Generate = Callable[[Prompt, Sampling], Awaitable[Reply]]
 """Asks the teacher for one reply; calls of many items overlap in one engine."""
@@ -59,6 +83,10 @@ class Found(Protocol):
 Retrieve = Callable[[Sequence[str], int], Awaitable[Sequence[Sequence[Found]]]]
 """Fetches the top documents for each query."""
 
+Embed = Callable[[Sequence[str], bool], Awaitable[Any]]
+"""Embeds texts, as queries (True) or as documents, with the encoder that documents are retrieved by: an
+array (texts, dimensions) of float32, ready for inner products."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -69,6 +97,12 @@ class Tools:
     retrieve: Retrieve | None = None
     band: tuple[float, float] | None = None
     """Similarity band of the encoder that `retrieve` uses; None means ranks only."""
+    embed: Embed | None = None
+    """Only where the retriever has an encoder."""
+    round: int = 0
+    """The round that is prepared: each has sources of its own."""
+    feedback: Feedback = field(default_factory=dict)
+    """What earlier rounds taught."""
 
 
 class SamplingSettings(Settings):
@@ -117,6 +151,10 @@ class MethodSettings(Settings):
     """What a user can do when there are fewer items than rows are wanted."""
     needs_corpus: ClassVar[bool] = False
     needs_seeds: ClassVar[bool] = False
+    prepares_each_round: ClassVar[bool] = False
+    """Whether each round has sources of its own; otherwise all have those of the first."""
+    asks_teacher: ClassVar[bool] = True
+    """False for a method that writes nothing itself: its recipe says `teacher: {backend: none}`."""
 
     name: str
     """The method."""
@@ -155,6 +193,24 @@ class MethodSettings(Settings):
     def wants_seeds(self) -> bool:
         """Say whether a task without seeds is refused with these settings."""
         return self.needs_seeds
+
+    def rounds(self, targets: Mapping[str, int]) -> Sequence[Round]:
+        """Return the rounds that make so many rows of each label; one, unless a student has a say."""
+        return [Round(targets)]
+
+    @property
+    def weights_leave_out(self) -> bool:
+        """Whether the rows of least weight leave the dataset, where `weights` are learned."""
+        return True
+
+    @property
+    def weights_in_dataset(self) -> bool:
+        """Whether the dataset gets learned weights as a column, by which students learn."""
+        return False
+
+    def looks_at(self) -> Literal["train", "seeds"]:
+        """Return which gold rows the lesson `errors` is of; those of the gold test never are."""
+        return "train"
 
     def needs(self) -> frozenset[str]:
         """Return what these settings ask of a teacher, as `TeacherSettings.abilities` names it."""

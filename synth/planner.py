@@ -39,11 +39,17 @@ class Planner:
         near: float | None = None,
         twins: Collection[Place] = (),
         spare: Mapping[str, int] = {},
+        earlier: Quota | None = None,
     ) -> None:
         """near: as for `Quota`; twins: known rows that say the same as others; spare: rows to make beyond
-        the targets of labels, since more such may be found."""
+        the targets of labels, since more such may be found; earlier: what judged the rows of earlier rounds,
+        and goes on judging."""
         wanted = {label: n + spare.get(label, 0) for label, n in targets.items()}
-        self.quota = Quota(wanted, near)
+        self.quota = earlier or Quota(wanted, near)
+        self.quota.targets = wanted
+        begun = dict(self.quota.kept)
+        # What was found of the rows of a round alone says nothing of those of others.
+        self._knows_all = earlier is None
         self._targets = targets
         self._twins = twins
         self.drawn = 0
@@ -53,7 +59,10 @@ class Planner:
         self._round = round
         self._walk = settled.walk(round)
         self._known = next(self._walk, None)
-        self._demands = {label: Demand(wanted[label], ceil(n * ceiling)) for label, n in targets.items()}
+        self._demands = {
+            label: Demand(wanted[label], ceil(max(0, n - begun[label]) * ceiling))
+            for label, n in targets.items()
+        }
         self._deferred = Deferred()
         self._ended = False
         self._aloft: dict[str, tuple[int, Labels]] = {}
@@ -171,10 +180,11 @@ class Planner:
 
     def _marked(self, known: Known) -> Sequence[Candidate]:
         """Return the accepted rows of a settled item, the twins among them marked."""
+        rows = known.rows if self._knows_all else [row._replace(alone=None) for row in known.rows]
         if not self._twins:
-            return known.rows
-        stands = ((self._round, known.position, number) for number in range(len(known.rows)))
-        pairs = zip(known.rows, stands, strict=True)
+            return rows
+        stands = ((self._round, known.position, number) for number in range(len(rows)))
+        pairs = zip(rows, stands, strict=True)
         return [row._replace(twin=True) if place in self._twins else row for row, place in pairs]
 
     def _strayed(self, known: Known, how: str) -> RunError:

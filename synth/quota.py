@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from synth.near import NearRows
 
-Verdict = Literal["kept", "over_target", "duplicate", "near_duplicate", "semantic_duplicate"]
+Verdict = Literal["kept", "over_target", "duplicate", "near_duplicate", "semantic_duplicate", "left_out"]
 Place = tuple[int, int, int]
 """Where an accepted row stands: round, position of its item, ordinal among the item's accepted rows."""
 
@@ -33,7 +33,8 @@ class Quota:
     """
 
     def __init__(self, targets: Mapping[str, int], near: float | None = None) -> None:
-        self.targets = dict(targets)
+        self.targets: Mapping[str, int] = dict(targets)
+        """May change from round to round."""
         self.kept = dict.fromkeys(targets, 0)
         self._seen: set[int] = set()
         self._near = NearRows(near) if near is not None else None
@@ -56,6 +57,11 @@ class Quota:
         for label in row.labels:
             self.kept[label] += 1
         return "kept"
+
+    def release(self, labels: Sequence[str]) -> None:
+        """Take a kept row out of its labels' counts: others may fill its place, but none that is like it."""
+        for label in labels:
+            self.kept[label] -= 1
 
     def full(self, label: str) -> bool:
         """Say whether a label has its target."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,16 +12,17 @@ from cluster.lease import Lease
 from cluster.ledger import Ledger
 from cluster.pool import Pool, PoolSettings
 from cluster.progress import Progress
+from cluster.settings import digest
 from cluster.storage import Store
 from synth.committer import Committer
 from synth.feed import Feed
 from synth.limits import Limits
-from synth.method import Method, Retrieve, Sources, Tools
+from synth.method import Embed, Feedback, Method, Retrieve, Sources, Tools
 from synth.past import read_past
 from synth.pipeline import ItemSource, work
 from synth.planner import Planner
 from synth.preparation import CallSource, commit_sources, read_sources
-from synth.quota import Place
+from synth.quota import Place, Quota
 from synth.records import Author
 from synth.replicas import RayFleet
 from synth.rows import ledger_schema
@@ -42,12 +43,20 @@ class Order:
     limits: Limits = field(default_factory=Limits)
     retrieve: Retrieve | None = None
     band: tuple[float, float] | None = None
+    embed: Embed | None = None
     ledger: Ledger | None = None
     """What rows are committed to; one is shared by several orders that are worked under one lease."""
     twins: frozenset[Place] = frozenset()
     """Accepted rows that curation leaves out for what they say."""
     spare: Mapping[str, int] = field(default_factory=dict)
     """Rows of labels to make beyond their targets, since more such may be found."""
+    round: int = 0
+    feedback: Feedback = field(default_factory=dict)
+    """What earlier rounds taught."""
+    earlier: Callable[[], Quota] | None = None
+    """Makes a quota that has judged the rows of earlier rounds; targets count them."""
+    place: Store | None = None
+    """Where the sources of the round are kept, if it has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,9 @@ class Synthesis:
         fleet = RayFleet(replace(assignment, currencies=currencies, judge_rates=limits.judge_rates()))
         self._method = assignment.method.build(assignment.task)
         schema = ledger_schema(assignment.task.settings.fields)
-        self._committer = Committer(order.ledger or Ledger(order.store, order.lease, schema))
+        ledger = order.ledger or Ledger(order.store, order.lease, schema)
+        ledger.begin(order.round)
+        self._committer = Committer(ledger)
         shape = PoolSettings(assignment.teacher.in_flight, assignment.teacher.hang_timeout)
         self._pool = Pool(fleet, shape, order.progress.event)
         self._watch = Watch(limits, self._budget, self._pool, fleet.gpus)
@@ -96,11 +107,18 @@ class Synthesis:
         order = self._order
         try:
             sources = await self._sources()
-            _check_capacity(order, self._method, sources)
-            plan = self._method.plan(sources, 0, {})
-            near = order.assignment.filters.near_duplicates
+            if order.earlier is None:
+                _check_capacity(order, self._method, sources)
             planner = Planner(
-                plan, order.targets, self._past.settled, order.ceiling, 0, near, order.twins, order.spare
+                plan=self._method.plan(sources, order.round, order.feedback),
+                targets=order.targets,
+                settled=self._past.settled,
+                ceiling=order.ceiling,
+                round=order.round,
+                near=order.assignment.filters.near_duplicates,
+                twins=order.twins,
+                spare=order.spare,
+                earlier=order.earlier() if order.earlier else None,
             )
             planner.catch_up()
             assignment = order.assignment
@@ -139,11 +157,22 @@ class Synthesis:
     async def _sources(self) -> Sources:
         """Return what was prepared, preparing it first when it is not committed yet."""
         order = self._order
-        committed = read_sources(order.store)
+        place = order.place or order.store
+        committed = read_sources(place)
         if committed is not None:
             return committed
-        calls = CallSource(self._method.plan_key, self._committer, self._past.prepared, self._budget)
-        tools = Tools(calls.generate, order.assignment.teacher.tokenizer(), order.retrieve, order.band)
+        # What a later round asks is asked anew, also where it is the same as an earlier one asked.
+        key = digest([self._method.plan_key, order.round]) if order.place else self._method.plan_key
+        calls = CallSource(key, self._committer, self._past.prepared, self._budget)
+        tools = Tools(
+            generate=calls.generate,
+            tokenizer=order.assignment.teacher.tokenizer(),
+            retrieve=order.retrieve,
+            band=order.band,
+            embed=order.embed,
+            round=order.round,
+            feedback=order.feedback,
+        )
         preparing = asyncio.ensure_future(self._method.prepare(tools))
         preparing.add_done_callback(lambda _: calls.finish())
         called = asyncio.ensure_future(calls.called.wait())
@@ -161,9 +190,9 @@ class Synthesis:
             preparing.cancel()
             called.cancel()
         order.lease.renew(force=True)
-        commit_sources(order.store, sources)
+        commit_sources(place, sources)
         # Read back, so that a resumed run plans from the very same bytes.
-        return read_sources(order.store) or {}
+        return read_sources(place) or {}
 
 
 def _fleet(pool: Pool, ticker: Ticker) -> dict[str, Any]:

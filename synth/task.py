@@ -48,7 +48,7 @@ class TaskSettings(Settings):
     seeds_per_label: int | None = Field(None, ge=1)
     """Take so many seeds of each label, drawn once and for all, where the file has more."""
     train: Path | None = None
-    """JSONL file of gold training rows for students and judges; never shown to a teacher."""
+    """JSONL file of gold training rows for students and judges; only method `s3` shows any to a teacher."""
     test: Path | None = None
     """JSONL file of gold test rows; never shown to a teacher, and nothing is trained or chosen by them."""
 

@@ -18,14 +18,19 @@ CARTOGRAPHY_PRESETS: dict[CartographyPreset, dict[str, Any]] = {
     "published_code": {"axis": "confidence", "side": "top", "fraction": 0.83, "apply": "label"},
 }
 _NOTHING = "\u200b"
-_PRESETS = {"cartography": "cartography_distilbert", "oracle": "oracle_deberta", "information": "pvi_bert"}
+_PRESETS = {
+    "cartography": "cartography_distilbert",
+    "oracle": "oracle_deberta",
+    "information": "pvi_bert",
+    "feedback": "progen_distilbert",
+}
 
 
-def _default(name: str) -> StudentSettings:
+def default_examiner(name: str) -> StudentSettings:
     return StudentSettings.model_validate({"name": name, "preset": _PRESETS[name]})
 
 
-def _student(given: Any, name: str) -> Any:
+def named_examiner(given: Any, name: str) -> Any:
     """Complete what was said of a student; one with a base or preset of its own takes nothing from ours."""
     if not isinstance(given, dict):
         return given
@@ -51,7 +56,7 @@ class CartographySettings(Settings):
 
     preset: CartographyPreset | None = None
     """A named filter to start from: `paper` (also the defaults) or `published_code`, both of SynthesizRR."""
-    student: Examiner = Field(default_factory=partial(_default, "cartography"))
+    student: Examiner = Field(default_factory=partial(default_examiner, "cartography"))
     """The student whose epochs draw the map (SynthesizRR: DistilBERT, 6 epochs)."""
     axis: Literal["confidence", "variability", "correctness"] = "variability"
     """What rows are sorted by: mean or standard deviation, over the epochs, of the probability of the row's
@@ -81,7 +86,7 @@ class CartographySettings(Settings):
     @field_validator("student", mode="before")
     @classmethod
     def _named(cls, student: Any) -> Any:
-        return _student(student, "cartography")
+        return named_examiner(student, "cartography")
 
 
 class OracleSettings(Settings):
@@ -89,7 +94,7 @@ class OracleSettings(Settings):
 
     preset: Literal["published_code"] | None = None
     """`published_code`: the final model is the one with the best accuracy on the gold test rows."""
-    student: Examiner = Field(default_factory=partial(_default, "oracle"))
+    student: Examiner = Field(default_factory=partial(default_examiner, "oracle"))
     """What is fine-tuned (SynthesizRR: DeBERTa-v3-large); the grid sets learning rate and batch size."""
     learning_rates: tuple[float, ...] = Field(default=(2e-5, 5e-5, 1e-4), min_length=1)
     """Learning rates of the grid (SynthesizRR)."""
@@ -117,13 +122,13 @@ class OracleSettings(Settings):
     @field_validator("student", mode="before")
     @classmethod
     def _named(cls, student: Any) -> Any:
-        return _student(student, "oracle")
+        return named_examiner(student, "oracle")
 
 
 class InformationSettings(Settings):
     """How much usable information the rows hold for a student (V-information, 2110.08420)."""
 
-    student: Examiner = Field(default_factory=partial(_default, "information"))
+    student: Examiner = Field(default_factory=partial(default_examiner, "information"))
     """What is fine-tuned twice, on texts and on a null input (TarGEN: BERT-base, 2 epochs, batch 3, seed 1);
     more epochs overfit, and the figure grows for the wrong reason."""
     null_text: str = Field(default=_NOTHING, min_length=1)
@@ -139,4 +144,4 @@ class InformationSettings(Settings):
     @field_validator("student", mode="before")
     @classmethod
     def _named(cls, student: Any) -> Any:
-        return _student(student, "information")
+        return named_examiner(student, "information")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from retrieval.rank import Filter, Scores
 from retrieval.remote import own_errors
 from retrieval.settings import EncoderSettings
 from retrieval.vectors import Vectors
+
+_BLOCK = 4096
+"""Texts that one task embeds: enough to be worth a worker that loads the encoder first."""
 
 
 class DenseRanker:
@@ -36,9 +39,23 @@ class DenseRanker:
         """Return scores and rows, both (queries, at most top_k), best first, padded with -inf and NO_ROW."""
         if not queries:
             return np.empty((0, 0), dtype=np.float32), np.empty((0, 0), dtype=np.int64)
-        with own_errors():
-            vectors = await _encode().remote(self._encoder, self._revision, list(queries))
-        return await self.rank_vectors(vectors, top_k, allowed)
+        return await self.rank_vectors(await self.embed(queries, "query"), top_k, allowed)
+
+    async def embed(self, texts: Sequence[str], kind: Literal["document", "query"]) -> Vectors:
+        """Return a vector for each text, shape (texts, dimension), with the encoder of the index.
+
+        Texts are embedded as this kind of the encoder's family, as many blocks at once as there are nodes.
+        """
+        free = asyncio.Semaphore(_nodes())
+
+        async def encoded(block: Sequence[str]) -> Vectors:
+            async with free:
+                with own_errors():
+                    vectors: Vectors = await _encode().remote(self._encoder, self._revision, block, kind)
+            return vectors
+
+        starts = range(0, max(1, len(texts)), _BLOCK)
+        return np.concatenate(await asyncio.gather(*(encoded(list(texts[n : n + _BLOCK])) for n in starts)))
 
     async def rank_vectors(
         self, vectors: Vectors, top_k: int, allowed: Filter | None = None
@@ -49,15 +66,20 @@ class DenseRanker:
         )
 
 
-def encode_queries(settings: EncoderSettings, revision: str, queries: Sequence[str]) -> Vectors:
-    """Encode queries in a worker, which keeps the encoder for the next call."""
+def encode_texts(
+    settings: EncoderSettings,
+    revision: str,
+    texts: Sequence[str],
+    kind: Literal["document", "query"] = "query",
+) -> Vectors:
+    """Encode texts in a worker, which keeps the encoder for the next call."""
     here = resolve_model(settings.model).revision
     if here != revision:
         raise DataError(
             f"encoder.model {settings.model}: the index was built with revision {revision} of it, here is "
             f"{here}; build the index anew, or put that revision back"
         )
-    return shared_encoder(settings).encode(queries, "query")
+    return shared_encoder(settings).encode(texts, kind)
 
 
 @cache
@@ -68,4 +90,10 @@ def _encode() -> Any:
     # either, because teachers may hold them all.
     return ray.remote(
         num_cpus=0, scheduling_strategy="SPREAD", runtime_env={"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
-    )(encode_queries)
+    )(encode_texts)
+
+
+def _nodes() -> int:
+    import ray
+
+    return max(1, sum(node["Alive"] for node in ray.nodes()))

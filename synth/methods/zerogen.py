@@ -54,14 +54,11 @@ class ZeroGenSampling(SamplingSettings):
     """Reply tokens; the published code forces 40 and cuts the text later."""
 
 
-class ZeroGenSettings(MethodSettings):
-    """ZeroGen. `published_code` asks for as many conditions as its script does."""
-
-    presets = {"published_code": {"conditions": 800_000}}
+class AsZeroGen(MethodSettings):
+    """Settings of the methods whose texts ZeroGen writes."""
 
     for_more = "raise method.conditions or method.samples, add seeds where conditions are taken from them"
 
-    name: Literal["zerogen"] = "zerogen"
     condition: str | None = Field(None, min_length=1)
     """What a condition is, such as `movie title`; the teacher makes some up first. Without it, and without
     condition_field, texts are asked for by their label alone."""
@@ -90,7 +87,7 @@ class ZeroGenSettings(MethodSettings):
     """Jinja template; may name kind, verbalizer, condition, condition_type, pair, length, style."""
 
     @model_validator(mode="after")
-    def _fits(self) -> "ZeroGenSettings":
+    def _fits(self) -> "AsZeroGen":
         if self.condition is not None and self.condition_field is not None:
             raise ValueError("condition: give this or condition_field, not both")
         if self.self_debiasing and self.render == "chat":
@@ -102,6 +99,14 @@ class ZeroGenSettings(MethodSettings):
 
     def needs(self) -> frozenset[str]:
         return frozenset({"self-debiasing"}) if self.self_debiasing else frozenset()
+
+
+class ZeroGenSettings(AsZeroGen):
+    """ZeroGen. `published_code` asks for as many conditions as its script does."""
+
+    presets = {"published_code": {"conditions": 800_000}}
+
+    name: Literal["zerogen"] = "zerogen"
 
     def build(self, task: Task) -> Method:
         return ZeroGen(self, task)
@@ -117,7 +122,7 @@ class Ground(NamedTuple):
 class ZeroGen(Method):
     """Plans `samples` items per condition and label, labels in turn; without conditions it has no end."""
 
-    def __init__(self, settings: ZeroGenSettings, task: Task) -> None:
+    def __init__(self, settings: AsZeroGen, task: Task) -> None:
         super().__init__(settings, task)
         self.settings = settings
         self._field = _written(task, settings.condition_field)

@@ -16,6 +16,7 @@ from cluster.lease import acquire
 from cluster.progress import Progress
 from cluster.rundir import read_run
 from cluster.storage import LocalStore
+from jobs import filling
 from jobs import stage as stage_module
 from jobs import synthesize as synthesize_module
 from jobs.cli import VERBS, WATCHERS, main
@@ -76,7 +77,7 @@ def begin(store: LocalStore, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Non
     def stop(order: object) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr(synthesize_module, "synthesize", stop)
+    monkeypatch.setattr(filling, "synthesize", stop)
     lease = acquire(LocalStore(store.root))
     try:
         with pytest.raises(InterruptedError):

@@ -2,7 +2,7 @@ import pytest
 
 from cluster.errors import DataError
 from cluster.models import resolve_model
-from retrieval.rankers.dense import encode_queries
+from retrieval.rankers.dense import encode_texts
 from retrieval.settings import EncoderSettings
 from tests.tiny_encoder import MINILM
 
@@ -14,4 +14,4 @@ def test_an_encoder_of_another_version_is_refused() -> None:
     with pytest.raises(
         DataError, match=rf"was built with revision 0123 of it, here is {revision}; build the"
     ):
-        encode_queries(ENCODER, "0123", ["anything"])
+        encode_texts(ENCODER, "0123", ["anything"])

@@ -35,7 +35,9 @@ ODD = (
     "\\",
 )
 MANY = tuple(f"class {number}" for number in range(80))
-WRITES_PAIRS = ("icl", "targen", "zerogen")
+GIVEN = dict.fromkeys(("zerogen", "progen", "sungen"), "condition_field") | {"s3": "context_field"}
+"""Methods that take one of two fields from the seeds, and the setting that names it."""
+WRITES_PAIRS = ("icl", "targen", *GIVEN)
 """Methods that can write examples of two fields."""
 SAMPLES = (
     "I am sorry, but as a language model I cannot write that.",
@@ -173,6 +175,9 @@ CASES: list[dict[str, Any]] = [
     {"name": "synthesizrr", "bootstrap": 9},
     {"name": "targen"},
     {"name": "zerogen"},
+    {"name": "progen"},
+    {"name": "sungen"},
+    {"name": "s3", "look_at": "seeds"},
 ]
 METHODS: TypeAdapter[MethodSettings] = TypeAdapter(AnyMethod)
 
@@ -222,7 +227,7 @@ def _shipped() -> set[str]:
     return {
         str(each.model_fields["name"].default)
         for each in _leaves(MethodSettings)
-        if each.__module__.startswith("synth.methods.")
+        if each.__module__.startswith("synth.methods.") and each.asks_teacher
     }
 
 
@@ -273,7 +278,7 @@ def test_no_reply_makes_a_method_raise(case: dict[str, Any], tmp_path: Path) -> 
 @pytest.mark.parametrize("case", [c for c in CASES if c["name"] in WRITES_PAIRS], ids=named)
 def test_no_reply_makes_a_method_raise_that_writes_pairs(case: dict[str, Any], tmp_path: Path) -> None:
     task = task_of(ODD[:3], pairs=True)
-    more = {"condition_field": "text"} if case["name"] == "zerogen" else {}
+    more = {GIVEN[case["name"]]: "text"} if case["name"] in GIVEN else {}
     bear_any_reply(build(case | more, task, tmp_path), task)
 
 

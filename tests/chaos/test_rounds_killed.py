@@ -1,0 +1,100 @@
+"""A run in rounds, killed while a student learns and in the middle of round two: nothing lost or doubled."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.cluster_utils import Cluster
+
+from cluster.ledger import read_ledger
+from cluster.storage import LocalStore
+from tests.chaos.runs import LABELS, dataset, item_parts, metrics, write_recipe
+from tests.chaos.storm import start
+from tests.tiny_encoder import save_tiny_encoder
+
+# Ray leaves sockets of its own to the garbage collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A cluster that outlives its drivers; Ray Train needs the dashboard's process."""
+    cluster = Cluster(
+        initialize_head=True,
+        shutdown_at_exit=False,
+        head_node_args={"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": True},
+    )
+    yield cluster.address
+    cluster.shutdown()
+
+
+def rounds_recipe(folder: Path, run: str, **teacher: object) -> Path:
+    """Write a recipe of S3: 12 rows a label from the teacher, then 6 from the student's errors."""
+    gold = [
+        {"text": f"number {number} is what {verbalizer} was like", "label": label}
+        for number in range(16)
+        for label, verbalizer in LABELS.items()
+    ]
+    (folder / "gold.jsonl").write_text("".join(json.dumps(line) + "\n" for line in gold))
+    path = write_recipe(folder, run, 18, **teacher)
+    recipe = yaml.safe_load(path.read_text())
+    recipe["task"]["train"] = str(folder / "gold.jsonl")
+    recipe["method"] = {"name": "s3", "rationales": 0, "error_rounds": 1, "repeats": 4}
+    base = folder / "base"
+    if not base.exists():
+        save_tiny_encoder(base)
+    student = {"base": str(base), "epochs": 1, "batch_size": 8, "max_tokens": 24, "learning_rate": 0.01}
+    recipe["feedback"] = {"student": student}
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def killed_when(recipe: Path, address: str, due: Callable[[], bool]) -> None:
+    """Start a driver and kill it as soon as something is so."""
+    driver, deadline = start(recipe, address), time.monotonic() + 120
+    try:
+        while not due():
+            assert driver.poll() is None, (recipe.parent / "drivers.log").read_text()[-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def finish(recipe: Path, address: str) -> None:
+    driver: subprocess.Popen[bytes] = start(recipe, address)
+    assert driver.wait(180) == 0, (recipe.parent / "drivers.log").read_text()[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_in_rounds_comes_through_kills(tmp_path: Path, address: str) -> None:
+    finish(rounds_recipe(tmp_path, "calm"), address)
+    recipe = rounds_recipe(tmp_path, "stormy", seconds=0.4, in_flight=2)
+    run = tmp_path / "store" / "stormy"
+    learning, later = run / "rounds" / "001", run / "ledger" / "round-001"
+    killed_when(recipe, address, (learning / "run.json").exists)
+    assert not (learning / "feedback" / "manifest.json").exists(), "killed before the student had learned"
+    killed_when(recipe, address, lambda: later.is_dir() and any(later.iterdir()))
+    settled = {
+        row for table in read_ledger(LocalStore(run), ("round",)) for row in table["round"].to_pylist()
+    }
+    assert settled == {0, 1}, "killed in the middle of the second round"
+    assert (learning / "feedback" / "manifest.json").exists()
+    taught = (learning / "feedback" / "errors.parquet").stat().st_mtime_ns
+    finish(recipe, address)
+    assert (learning / "feedback" / "errors.parquet").stat().st_mtime_ns == taught, "it is learned once"
+    assert dataset(tmp_path, "stormy") == dataset(tmp_path, "calm")
+    assert len(dataset(tmp_path, "calm")) == 3 * 18
+    assert set(item_parts(tmp_path, "stormy").values()) == {1}
+    told = metrics(tmp_path, "stormy")["rounds"]
+    assert [each["rows"] for each in told] == [36, 54]
+    assert told[1]["lessons"] == ["errors"]
+    assert told[1]["errors"] > 0

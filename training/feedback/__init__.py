@@ -1,0 +1,1 @@
+"""What a student teaches about the rows it learned from: influence, weights, agreement, errors."""
