@@ -3,12 +3,11 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from ray.cluster_utils import Cluster
 
 from cluster.ledger import read_ledger
 from cluster.storage import LocalStore
@@ -16,30 +15,15 @@ from tests.chaos.runs import LABELS, dataset, item_parts, metrics, write_recipe
 from tests.chaos.storm import start
 from tests.tiny_encoder import save_tiny_encoder
 
-# Ray leaves sockets of its own to the garbage collector.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """A cluster that outlives its drivers; Ray Train needs the dashboard's process."""
-    cluster = Cluster(
-        initialize_head=True,
-        shutdown_at_exit=False,
-        head_node_args={"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": True},
-    )
-    yield cluster.address
-    cluster.shutdown()
-
 
 def rounds_recipe(folder: Path, run: str, **teacher: object) -> Path:
     """Write a recipe of S3: 12 rows a label from the teacher, then 6 from the student's errors."""
+    # Labels are turned round, so that a student of the teacher's rows gets gold rows of each label wrong.
+    texts, labels = list(LABELS.values()), list(LABELS)
     gold = [
-        {"text": f"number {number} is what {verbalizer} was like", "label": label}
+        {"text": f"number {number} is what {texts[place]} was like", "label": labels[place - 1]}
         for number in range(16)
-        for label, verbalizer in LABELS.items()
+        for place in range(len(labels))
     ]
     (folder / "gold.jsonl").write_text("".join(json.dumps(line) + "\n" for line in gold))
     path = write_recipe(folder, run, 18, **teacher)
@@ -49,7 +33,7 @@ def rounds_recipe(folder: Path, run: str, **teacher: object) -> Path:
     base = folder / "base"
     if not base.exists():
         save_tiny_encoder(base)
-    student = {"base": str(base), "epochs": 1, "batch_size": 8, "max_tokens": 24, "learning_rate": 0.01}
+    student = {"base": str(base), "epochs": 12, "batch_size": 8, "max_tokens": 24, "learning_rate": 3e-3}
     recipe["feedback"] = {"student": student}
     path.write_text(yaml.safe_dump(recipe))
     return path
@@ -75,7 +59,8 @@ def finish(recipe: Path, address: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_run_in_rounds_comes_through_kills(tmp_path: Path, address: str) -> None:
+def test_a_run_in_rounds_comes_through_kills(tmp_path: Path, ray_local: str) -> None:
+    address = ray_local
     finish(rounds_recipe(tmp_path, "calm"), address)
     recipe = rounds_recipe(tmp_path, "stormy", seconds=0.4, in_flight=2)
     run = tmp_path / "store" / "stormy"
