@@ -30,7 +30,7 @@ FAULTS = {
     "driver killed": 5,
     "cluster lost with its head": 5,
 }
-MISDEEDS = {"die_on": 2, "hang_on": 1, "stall_on": 2, "raise_on": 2}
+MISDEEDS = {"die_on": 1, "hang_on": 1, "stall_on": 1, "raise_on": 1}
 """Kinds of poison, and how many items of the plan's beginning each is in."""
 TEACHER: dict[str, Any] = {
     "replicas": 4,

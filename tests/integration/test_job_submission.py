@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.tiny_encoder import save_tiny_encoder
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 RECIPE = "jobs/recipes/demo.yaml"
@@ -83,9 +85,10 @@ def await_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def changes(folder: Path) -> list[str]:
-    """Return what makes the demo short: fewer documents and gold rows, a scripted teacher, one epoch."""
+    """Return what makes the demo short: fewer documents and gold rows, a scripted teacher, a tiny student."""
     task = yaml.safe_load((DEMO / "task.yaml").read_text())
-    task |= {"seeds": str(DEMO / "seeds.jsonl"), "test": first(DEMO / "test.jsonl.gz", 56, folder)}
+    task |= {"seeds": str(DEMO / "seeds.jsonl"), "test": first(DEMO / "test.jsonl.gz", 28, folder)}
+    base = save_tiny_encoder(folder / "tiny")
     (folder / "task.yaml").write_text(yaml.safe_dump(task))
     made = {
         "store": folder / "runs",
@@ -93,7 +96,7 @@ def changes(folder: Path) -> list[str]:
         "corpus.path": first(DEMO / "corpus.jsonl.gz", 500, folder),
         "teacher.backend": "scripted",
         "targets.rows_per_label": 3,
-        "students": "[{name: minilm, preset: minilm, epochs: 1}]",
+        "students": f"[{{name: tiny, preset: minilm, base: {base}, epochs: 1}}]",
         "seeds_only": "false",
     }
     return [word for key, value in made.items() for word in ("--set", f"{key}={value}")]
@@ -115,7 +118,8 @@ def command(head: Head, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_a_submitted_job_does_what_the_command_does(head: Head, tmp_path: Path) -> None:
-    job = ("python", "-m", "jobs.run", RECIPE, *changes(tmp_path))
+    settings = changes(tmp_path)
+    job = ("python", "-m", "jobs.run", RECIPE, *settings)
     done = command(
         head, str(BIN / "ray"), "job", "submit", "--address", head.jobs, "--working-dir", ".", "--", *job
     )
@@ -123,7 +127,7 @@ def test_a_submitted_job_does_what_the_command_does(head: Head, tmp_path: Path) 
     run = tmp_path / "runs" / "demo"
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["dataset"]["rows"] == 3 * 14
-    assert set(metrics["students"]) == {"minilm"}
+    assert set(metrics["students"]) == {"tiny"}
     assert (run / "report.html").exists()
     assert "Accuracy on the gold test rows" in done.stdout
     token = head.environment["RAY_AUTH_TOKEN"]
@@ -131,9 +135,7 @@ def test_a_submitted_job_does_what_the_command_does(head: Head, tmp_path: Path) 
 
     # One verb more, through the command's own option.
     (run / "report.html").unlink()
-    again = command(
-        head, str(BIN / "nightshift"), "report", RECIPE, "--submit", head.jobs, *changes(tmp_path)
-    )
+    again = command(head, str(BIN / "nightshift"), "report", RECIPE, "--submit", head.jobs, *settings)
     assert again.returncode == 0, again.stdout + again.stderr
     assert (run / "report.html").exists()
 

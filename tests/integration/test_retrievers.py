@@ -93,20 +93,21 @@ async def test_a_document_serves_as_often_as_it_may_and_others_move_up(index: In
     assert [hit.rank for hit in hits[3]] == list(range(1, 11))
 
 
-async def test_a_band_leaves_gaps_in_the_ranks(index: Index) -> None:
-    (whole,) = await _open(index).search(QUERIES[:1], 40)
-    low, high = whole[30].score, whole[4].score
-    retriever = _open(index, band=[low, high])
-    (hits,) = await retriever.search(QUERIES[:1], 40)
-    assert retriever.band == (low, high)
-    assert hits[0].rank <= 5 and all(low <= hit.score <= high for hit in hits)
-    assert hits == [hit for hit in whole if low <= hit.score <= high]
-
-
-async def test_five_hundred_of_an_index_are_fetched_once_each(index: Index) -> None:
-    found = await _open(index).search(QUERIES * 10, 500)
-    assert all(len(hits) == 80 for hits in found)
+async def test_all_of_an_index_are_fetched_once_each_and_a_band_leaves_gaps_in_the_ranks(
+    index: Index,
+) -> None:
+    queries = QUERIES * 10
+    assert await _open(index).search([], 5) == []
+    found = await _open(index).search(queries, 500)
+    assert all(len({hit.document.id for hit in hits}) == len(hits) == 80 for hits in found)
     assert np.isfinite([hit.score for hit in found[0]]).all()
+
+    low, high = found[0][30].score, found[0][4].score
+    retriever = _open(index, band=[low, high])
+    assert retriever.band == (low, high)
+    (hits, *_) = await retriever.search(queries, 500)
+    assert hits[0].rank <= 5 and hits[-1].rank >= 31
+    assert hits == [hit for hit in found[0] if low <= hit.score <= high]
 
 
 def test_unknown_metadata_and_uncounted_words_are_named(index: Index, tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def test_a_run_is_seen_in_progress_after_kill_9_resumed_and_finished(ray_local: 
         assert told["state"] == "died" and sum(told["synthesis"]["kept"].values()) >= 20
         assert "the same command resumes" in nightshift("status", str(recipe))
     earlier = ledger(LocalStore(tmp_path / "runs" / "night")).num_rows
+    # Nobody looks on any more: the teacher need not take its time, which makes no other run of it.
+    recipe = write_recipe(tmp_path, 150)
     assert run_here(recipe, LocalStore(tmp_path / "runs")) == 0
     told = status(tmp_path)
     assert (told["state"], told["driver"]["epoch"], told["verdict"]["rows"]) == ("finished", 2, 450)

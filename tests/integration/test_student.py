@@ -1,13 +1,19 @@
+"""A student learns, once; rows with a wrong label stand out to it; what goes wrong ends as it should."""
+
 import json
+import math
 import os
 import threading
 import time
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,11 +21,16 @@ import torch
 from cluster.errors import ModelError, RunError
 from cluster.storage import LocalStore
 from tests.tiny_encoder import save_tiny_encoder
+from training.cartography import data_map, filtered
 from training.classifier import new_classifier
 from training.dataset import TrainingRows, checked_rows, label_ids, tokenise
 from training.evaluate import score
+from training.knowledge_settings import CartographySettings, InformationSettings
 from training.loop import fit
+from training.metrics.information import FOLDER, measure
+from training.metrics.split import held_out
 from training.predict import predict, predict_on_cluster
+from training.records import StudentReport
 from training.settings import StudentSettings
 from training.state import STATE, Training
 from training.strategy import Place
@@ -47,10 +58,13 @@ def toy_rows(per_label: int, seed: int) -> pa.Table:
     return pa.Table.from_pylist([rows[place] for place in random.permutation(len(rows))])
 
 
+MINILM = {"preset": "minilm", "epochs": 3, "batch_size": 8, "max_tokens": 32}
+TEXT = f"{FOLDER}/text"
+"""Where what measures V-information looks for a student that reads the texts."""
+
+
 def student(**values: Any) -> StudentSettings:
-    return StudentSettings(
-        **{"name": "toy", "preset": "minilm", "epochs": 3, "batch_size": 8, "max_tokens": 32} | values
-    )
+    return StudentSettings(**{"name": "toy"} | MINILM | values)
 
 
 @pytest.fixture
@@ -58,21 +72,46 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path)
 
 
-def test_student_learns_and_is_trained_once(ray_local: str, store: LocalStore) -> None:
-    rows, gold = toy_rows(16, seed=0), toy_rows(10, seed=1)
-    report = train_student(rows, LABELS, student(), store, "students/toy")
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A student that learned from rows of which some have a wrong label, and rows it has not seen."""
+
+    store: LocalStore
+    rows: pa.Table
+    wrong: frozenset[str]
+    gold: pa.Table
+    report: StudentReport
+
+
+@pytest.fixture(scope="module")
+def learned(ray_local: str, tmp_path_factory: pytest.TempPathFactory) -> Learned:
+    right, gold = held_out(toy_rows(26, seed=0), LABELS, 0.4, seed=0)
+    # One row each of two labels is told to be of the next label.
+    switched = {
+        next(name for name in right["id"].to_pylist() if name.startswith(label)): told
+        for label, told in pairwise(LABELS)
+    }
+    told = [switched.get(row["id"], row["label"]) for row in right.to_pylist()]
+    rows = right.set_column(right.column_names.index("label"), "label", pa.array(told))
+    store = LocalStore(tmp_path_factory.mktemp("learned"))
+    report = train_student(rows, LABELS, student(), store, TEXT)
+    return Learned(store, rows, frozenset(switched), gold, report)
+
+
+def test_student_learns_and_is_trained_once(learned: Learned) -> None:
+    store, rows, report = learned.store, learned.rows, learned.report
     assert (report.rows, report.steps, report.workers, len(report.losses)) == (48, 18, 1, 3)
     assert report.losses[-1] < report.losses[0]
 
-    texts, truth = gold["text"].to_pylist(), gold["label"].to_pylist()
-    probabilities = predict_on_cluster(store, "students/toy", texts)
+    texts, truth = learned.gold["text"].to_pylist(), learned.gold["label"].to_pylist()
+    probabilities = predict_on_cluster(store, TEXT, texts)
     assert score(truth, probabilities, LABELS).accuracy > 0.9
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-    backwards = predict(store.fetch("students/toy"), texts[::-1], batch_size=7)
+    backwards = predict(store.fetch(TEXT), texts[::-1], batch_size=7)
     np.testing.assert_allclose(backwards[::-1], probabilities, atol=1e-3)
 
     started = time.monotonic()
-    again = train_student(rows, LABELS, student(name="other", workers=2), store, "students/toy")
+    again = train_student(rows, LABELS, student(name="other", workers=2), store, TEXT)
     assert again.reused
     assert again.losses == report.losses
     assert time.monotonic() - started < 10
@@ -80,7 +119,7 @@ def test_student_learns_and_is_trained_once(ray_local: str, store: LocalStore) -
 
 
 def check_folder(store: LocalStore, rows: pa.Table) -> None:
-    folder = store.fetch("students/toy")
+    folder = store.fetch(TEXT)
     config = json.loads((folder / "config.json").read_text())
     assert config["id2label"] == {"0": "sport", "1": "food", "2": "space"}
     assert (config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]) == (0.0, 0.0)
@@ -91,7 +130,28 @@ def check_folder(store: LocalStore, rows: pa.Table) -> None:
     last = dynamics.slice(2 * rows.num_rows).to_pydict()
     assert np.mean(last["correct"]) > 0.9
     assert all(p > 0.33 for p, right in zip(last["probability"], last["correct"], strict=True) if right)
-    assert not [path for path in folder.parent.iterdir() if path.name != "toy"]
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_wrong_labels_stand_out_on_the_students_map(learned: Learned) -> None:
+    rows = learned.rows
+    settings = CartographySettings.model_validate(
+        {"student": MINILM, "axis": "confidence", "fraction": 1 - len(learned.wrong) / len(rows)}
+    )
+    mapped = data_map(pq.read_table(learned.store.fetch(f"{TEXT}/dynamics.parquet")), settings)
+    assert mapped["id"].to_pylist() == rows["id"].to_pylist()
+    assert set(mapped.filter(pc.invert(mapped["kept"]))["id"].to_pylist()) == learned.wrong
+    assert len(filtered(rows, mapped)) == len(rows) - len(learned.wrong)
+
+
+def test_texts_are_worth_bits_to_a_student(learned: Learned) -> None:
+    pair = InformationSettings.model_validate({"student": MINILM})
+    # Of both students the one that reads texts is there already.
+    found, table = measure(learned.rows, learned.gold, LABELS, pair, learned.store)
+    assert found.rows == len(table) == len(learned.gold)
+    assert found.null_entropy == pytest.approx(math.log2(3), abs=0.2)
+    assert found.bits > 0.5
+    assert set(table["predicted"].to_pylist()) == set(LABELS)
 
 
 def test_killed_worker_resumes_and_two_workers_learn_what_one_does(
