@@ -11,7 +11,7 @@ from jobs.lessons import Class, looked_at
 from jobs.stage import Stage
 from synth.choice import Choice
 from synth.curate import lay_out
-from synth.method import Round
+from synth.method import Lesson, Round
 from synth.synthesis import Order
 from training.feedback_settings import FeedbackSettings
 
@@ -50,11 +50,13 @@ def _content(stage: Stage, round: Round, choice: Choice) -> dict[str, Any]:
     return content
 
 
-def _asked_how(settings: FeedbackSettings, name: str) -> Any:
-    if name == "agreement":
-        return settings.folds
-    held = {"validation": settings.validation} if name == "influence" else {}
-    return getattr(settings, name).model_dump(mode="json") | held
+def _asked_how(settings: FeedbackSettings, name: Lesson) -> Any:
+    """Return what of the settings a lesson depends on."""
+    if name == "influence":
+        return settings.influence.identity() | {"validation": settings.validation}
+    if name == "weights":
+        return settings.weights.identity()
+    return settings.folds if name == "agreement" else settings.cartography.model_dump(mode="json")
 
 
 def _learn(stage: Stage, number: int, round: Round) -> Learned:

@@ -92,12 +92,13 @@ class Class:
 
 def _errors(taught: Class) -> Taught:
     stage = taught.stage
-    _ = taught.probabilities
     rows = {row.id: row for row in looked_at(stage)}
     if not rows:
         what = f"task.{stage.recipe.method.looks_at()}"
         raise DataError(f"{what}: holds no rows to look for errors in that are not test rows; name some")
     gold = gold_table(stage, rows.values())
+    # That it tells its own rows apart is the least.
+    _ = taught.probabilities
     found = predict_on_cluster(stage.run, taught.student, gold["text"].to_pylist())
     wrong = errors.errors(gold, found, stage.task.labels)
     taught.told |= {"looked_at": len(gold), "errors": len(wrong)}

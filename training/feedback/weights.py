@@ -70,8 +70,10 @@ def weights_on_cluster(
     running = task.remote(ordered, tuple(labels), settings, store, kept, place.cpus)
     try:
         outcome: npt.NDArray[np.float64] | NightshiftError = ray.get(running)
-    finally:
+    except BaseException:
+        # Only one that still runs: to cancel a task whose result is there can end the process.
         ray.cancel(running, force=False)
+        raise
     store.delete(scratch)
     if isinstance(outcome, NightshiftError):
         raise outcome
