@@ -16,6 +16,7 @@ from jobs.report.counts import read_books, read_label_rows, read_labels, read_re
 from jobs.report.datamap import read_knowledge
 from jobs.report.headline import missing_parts, summary, tiles
 from jobs.report.reproduce import REPRODUCE
+from jobs.report.rounds import read_rounds
 from jobs.report.samples import sample_refused, sample_rows
 from jobs.report.scores import Score, read_scores
 
@@ -77,6 +78,7 @@ def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) 
         "confusion_chart": confusion_chart(scores[0], list(labels)) if scores else None,
         "reliability_chart": reliability_chart(scores[0]) if scores else None,
         "confused": _confused(scores, list(labels)),
+        "rounds": read_rounds(metrics),
         "knowledge": read_knowledge(run, metrics),
         "rows": sample_rows(run, each),
         "refused": sample_refused(run, REFUSED_EACH),

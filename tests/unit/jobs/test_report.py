@@ -263,6 +263,18 @@ def test_the_outline_of_the_page_is_as_agreed(folder: Path) -> None:
     assert Page(report(folder)).outline == (GOLDEN / "report_outline.txt").read_text().splitlines()
 
 
+def test_rounds_are_told_with_what_ended_them(folder: Path) -> None:
+    rounds = [
+        {"round": 0, "lessons": [], "rows": 20, "accuracy": 0.5},
+        {"round": 1, "lessons": ["errors"], "left_out": 3, "rows": 1234, "ended": "no <b>errors</b>"},
+    ]
+    (folder / "metrics.json").write_text(json.dumps(make_metrics() | {"rounds": rounds}))
+    html = report(folder)
+    assert "h2 Round by round" in Page(html).outline
+    assert "errors in gold rows" in html and "1,234" in html
+    assert "The run ended in round 2: no &lt;b&gt;errors&lt;/b&gt;." in html
+
+
 @pytest.mark.parametrize("left_out", list(make_metrics()))
 def test_a_missing_section_is_left_out(folder: Path, left_out: str) -> None:
     metrics = make_metrics()
