@@ -79,6 +79,7 @@ def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) 
         "reliability_chart": reliability_chart(scores[0]) if scores else None,
         "confused": _confused(scores, list(labels)),
         "rounds": read_rounds(metrics),
+        "causal": bool(scores) and metrics["students"][scores[0].name].get("kind") == "causal",
         "knowledge": read_knowledge(run, metrics),
         "rows": sample_rows(run, each),
         "refused": sample_refused(run, REFUSED_EACH),

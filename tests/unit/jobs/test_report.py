@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from html import unescape as html_unescaped
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,16 @@ def test_rounds_are_told_with_what_ended_them(folder: Path) -> None:
     assert "h2 Round by round" in Page(html).outline
     assert "errors in gold rows" in html and "1,234" in html
     assert "The run ended in round 2: no &lt;b&gt;errors&lt;/b&gt;." in html
+
+
+def test_a_causal_student_is_loaded_by_what_scores_labels(folder: Path) -> None:
+    assert 'pipeline("text-classification"' in html_unescaped(report(folder))
+    metrics = make_metrics()
+    metrics["students"]["minilm"]["kind"] = "causal"
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    html = html_unescaped(report(folder))
+    assert "pipeline(" not in html
+    assert 'students/minilm"), ["A text to classify."])' in html
 
 
 @pytest.mark.parametrize("left_out", list(make_metrics()))
