@@ -147,7 +147,7 @@ def test_limits_and_crashes_in_between_change_nothing(
     def crash(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    for broken in ("synth.embedded.write_table", "jobs.synthesize.choose", "jobs.synthesize.lay_out"):
+    for broken in ("synth.embedded.write_table", "jobs.filling.choose", "jobs.synthesize.lay_out"):
         with monkeypatch.context() as patch:
             patch.setattr(broken, crash)
             with pytest.raises(KeyboardInterrupt):
