@@ -8,7 +8,7 @@ from cluster.rundir import check_fingerprint
 from cluster.settings import digest
 from jobs.learned import MANIFEST, Learned, commit_feedback, read_feedback, round_folder
 from jobs.lessons import Class, looked_at
-from jobs.stage import Stage
+from jobs.stage import Stage, student_asked
 from synth.choice import Choice
 from synth.curate import lay_out
 from synth.method import Lesson, Round
@@ -36,7 +36,7 @@ def _content(stage: Stage, round: Round, choice: Choice) -> dict[str, Any]:
     """Return what determines the lessons of a round."""
     settings = stage.recipe.feedback
     content: dict[str, Any] = {"rows": choice.digest, "lessons": list(round.lessons)}
-    if round.lessons:
+    if student_asked(round.lessons, stage.task):
         base = resolve_model(settings.student.base).revision
         content["student"] = settings.student.identity() | {"base": base}
     for name in round.lessons:

@@ -127,7 +127,9 @@ def _influence(taught: Class) -> Taught:
 
 def _weights(taught: Class) -> Taught:
     stage, settings = taught.stage, taught.stage.recipe.feedback.weights
-    _ = taught.student
+    if stage.plan.test:
+        # Nothing is asked of it; how good the rows are unweighed is told.
+        _ = taught.student
     key = taught.folder("weights")
     found = weights.weights_on_cluster(taught.rows, stage.task.labels, settings, stage.run, key)
     taught.told["mean_weight"] = pc.mean(found["weight"]).as_py()

@@ -1,6 +1,6 @@
 """What every job works with: the checked recipe, the task, the store, the run folder and its lease."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from cluster.rundir import owned, read_run, record_run
 from cluster.session import check_shared, connected, in_job
 from cluster.storage import Store, open_store
 from jobs.recipe import Recipe
+from synth.method import Lesson
 from synth.task import Gold, Task, load_task, load_test, load_train
 from training.settings import StudentSettings
 
@@ -116,10 +117,16 @@ def _check_rounds(recipe: Recipe, task: Task) -> None:
     feedback = recipe.feedback
     rounds = recipe.method.rounds(recipe.targets.quotas(task.labels))
     lessons = {lesson for round in rounds for lesson in round.lessons}
-    if lessons:
+    if student_asked(lessons, task):
         resolve_model(feedback.student.base)
     if feedback.refills or "cartography" in lessons:
         resolve_model(feedback.cartography.student.base)
+
+
+def student_asked(lessons: Collection[Lesson], task: Task) -> bool:
+    """Say whether lessons are learned from the feedback's student, or its accuracy is told beside them."""
+    told = task.settings.test is not None and "weights" in lessons
+    return told or not {"errors", "influence", "agreement"}.isdisjoint(lessons)
 
 
 def _check_tuning(recipe: Recipe) -> None:

@@ -35,7 +35,7 @@ def read_rounds(metrics: Mapping[str, Any]) -> list[RoundLine]:
     round that of the first student of the run.
     """
     told = [dict(each) for each in metrics.get("rounds") or ()]
-    first = next(iter((metrics.get("students") or {}).values()), {})
+    first: Mapping[str, Any] = next(iter((metrics.get("students") or {}).values()), {})
     if told and told[-1].get("accuracy") is None:
         told[-1]["accuracy"] = first.get("accuracy")
     return [_line(each) for each in told]

@@ -7,6 +7,7 @@ import yaml
 from cluster.errors import ModelError, SettingsError
 from cluster.models import resolve_model
 from jobs.recipe import load_recipe
+from jobs.stage import check
 from jobs.targets import Targets
 from synth.task import load_task
 
@@ -40,6 +41,8 @@ def test_every_shipped_recipe_loads_and_its_files_are_there(path: Path) -> None:
     recipe = load_recipe(path)
     load_task(recipe.task, path.parent)
     assert recipe.corpus is None or Path(recipe.corpus.path).exists()
+    # It needs no model that is not in a package.
+    check(recipe, teacher=False)
 
 
 @pytest.mark.parametrize("path", PRODUCTION, ids=lambda path: path.stem)
