@@ -25,6 +25,8 @@ class Learned:
     told: Mapping[str, Any] = field(default_factory=dict)
     """Figures for `metrics.json`; `accuracy` is that of the student on the gold test rows."""
     ended: str | None = None
+    of: str = ""
+    """Hash of what it was learned from, and how."""
 
     @property
     def weights(self) -> pa.Table | None:
@@ -42,7 +44,7 @@ def read_feedback(folder: Store) -> Learned:
     manifest = json.loads(folder.read(MANIFEST))
     tables = {name: _table(folder, name) for name in manifest["tables"]}
     left_out = tables.pop("left_out")["row_id"].combine_chunks()
-    return Learned(tables, left_out, manifest["told"], manifest["ended"])
+    return Learned(tables, left_out, manifest["told"], manifest["ended"], manifest["of"])
 
 
 def commit_feedback(folder: Store, lesson: Learned) -> None:
@@ -52,7 +54,7 @@ def commit_feedback(folder: Store, lesson: Learned) -> None:
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
         folder.write(f"feedback/{name}.parquet", sink.getvalue())
-    manifest = {"tables": list(tables), "told": dict(lesson.told), "ended": lesson.ended}
+    manifest = {"tables": list(tables), "told": dict(lesson.told), "ended": lesson.ended, "of": lesson.of}
     folder.write(MANIFEST, json.dumps(manifest, indent=1).encode())
 
 

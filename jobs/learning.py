@@ -1,5 +1,6 @@
 """What a student teaches about the rows so far, before a round is planned: learned once, and kept."""
 
+from dataclasses import replace
 from typing import Any
 
 from cluster.errors import NothingLearned
@@ -19,16 +20,19 @@ from training.feedback_settings import FeedbackSettings
 def learned(stage: Stage, number: int, round: Round, choice: Choice, order: Order) -> Learned:
     """Train a student on the rows so far and ask it what a round wants to know.
 
-    It is kept under `rounds/<number>/feedback/`, and learned again only as long as it is not complete.
-    FingerprintError when it was learned of other rows, or with other settings.
+    It is kept under `rounds/<number>/feedback/`, and learned again only as long as it is not complete, or
+    when nothing was learned and settings have changed. FingerprintError when something was learned of other
+    rows or with other settings.
     """
-    folder = round_folder(stage.run, number)
-    begun = folder.exists(MANIFEST)
-    check_fingerprint(folder, "feedback", _content(stage, round, choice), begun)
-    if not begun:
+    folder, content = round_folder(stage.run, number), _content(stage, round, choice)
+    known = read_feedback(folder) if folder.exists(MANIFEST) else None
+    # Where nothing was learned nothing was planned from it: with other settings it is tried again.
+    void = known is None or (known.ended is not None and known.of != digest(content))
+    check_fingerprint(folder, "feedback", content, begun=not void)
+    if void:
         dataset = lay_out(stage.run, stage.task.settings.fields, order.targets, choice)
         stage.progress.say(f"Round {number + 1}: a student learns from {dataset.rows} rows")
-        commit_feedback(folder, _learn(stage, number, round))
+        commit_feedback(folder, replace(_learn(stage, number, round), of=digest(content)))
     return read_feedback(folder)
 
 

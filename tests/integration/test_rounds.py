@@ -123,7 +123,7 @@ def test_a_run_whose_student_has_nothing_to_say_ends_with_what_it_has(
     tmp_path: Path, base: str, why: str
 ) -> None:
     task = {"train": gold(tmp_path, "train")}
-    method = {"name": "s3", "rationales": 0, "error_rounds": 1}
+    method = {"name": "s3", "rationales": 0, "error_rounds": 1, "repeats": 3}
     if why == "alike":
         lazy = student(base, epochs=1, learning_rate=1e-9)
         code, _ = run(tmp_path, {"method": method, "feedback": {"student": lazy}}, task)
@@ -132,6 +132,10 @@ def test_a_run_whose_student_has_nothing_to_say_ends_with_what_it_has(
         assert "takes every row for" in told["rounds"][1]["ended"]
         assert all("takes every row for" in reason for reason in told["synthesis"]["stalled"].values())
         assert len(dataset(tmp_path, "run")) == 18
+        # The same command with a student that learns goes on from there.
+        code, _ = run(tmp_path, {"method": method, "feedback": {"student": student(base)}}, task)
+        assert code == 0
+        assert len(dataset(tmp_path, "run")) == 24
     else:
         task["test"] = task["train"]
         with pytest.raises(DataError, match=r"task\.train: holds no rows to look for errors in"):
