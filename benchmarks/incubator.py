@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -61,9 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.keep or Path(scratch)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
         tuning = _tuned(folder, options)
-        seconds = time.monotonic() - began
         teachers = dict(zip(STAGES, (SMOLLM, *tuning["models"]), strict=True))
         measured = {
             stage: {held.name: _measured(stage, model, held, folder, options) for held in HELD_OUT}
@@ -74,7 +71,7 @@ def main() -> None:
             print(_line(stage, name, each), flush=True)
     claims = _claims(measured)
     settings = {name: value for name, value in vars(options).items() if name not in ("data", "keep", "json")}
-    details = {"settings": settings, "seconds of tuning": seconds, "incubation": tuning["incubation"]}
+    details = {"settings": settings, "incubation": tuning["incubation"]}
     write_claims("incubator", claims, details | {"teacher": SMOLLM, "tasks": measured}, options.json)
 
 
