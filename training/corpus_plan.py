@@ -21,7 +21,10 @@ from synth.task import Task, TaskSettings
 PLAN = "plan.json"
 DATA = "data"
 PART_ROWS = 2048
-"""Rows of a part: predicted and committed together, what a crash can cost."""
+"""Rows of a part at most: predicted and committed together, what a crash can cost."""
+_SMALL_PART_ROWS = 512
+_PARTS = 64
+"""Parts that a small corpus is to have: an actor holds three, and with few the others would stand idle."""
 _PART_CHARACTERS = 64 << 20
 _EXAMPLES = 3
 _LEAST_ROW_BYTES = 32
@@ -76,6 +79,11 @@ def identity_of(reading: Reading, student: str) -> dict[str, str]:
     return {"student": student, "corpus": digest(files), "reading": digest(columns)}
 
 
+def _part_rows(size: int) -> int:
+    """Return the rows of a part for files of so many bytes: fewer where there would be few parts."""
+    return min(PART_ROWS, max(_SMALL_PART_ROWS, size // (_LEAST_ROW_BYTES * _PARTS)))
+
+
 def plan_corpus(out: Store, reading: Reading, student: str) -> CorpusPlan:
     """Plan the prediction of a corpus, or go on with the plan that lies in the folder.
 
@@ -84,7 +92,8 @@ def plan_corpus(out: Store, reading: Reading, student: str) -> CorpusPlan:
     """
     identity = identity_of(reading, student)
     files = corpus_files(reading.corpus)
-    plan = CorpusPlan(identity, tuple(cut_splits(files)), sum(file.size for file in files), PART_ROWS)
+    size = sum(file.size for file in files)
+    plan = CorpusPlan(identity, tuple(cut_splits(files)), size, _part_rows(size))
     if out.create(PLAN, json.dumps(asdict(plan)).encode()):
         return plan
     data = json.loads(out.read(PLAN))
