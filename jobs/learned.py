@@ -36,7 +36,12 @@ class Learned:
 
 def round_folder(run: Store, number: int) -> Store:
     """Return the folder of a round after the first."""
-    return run.within(f"rounds/{number:03d}")
+    return run.within(round_key(number))
+
+
+def round_key(number: int) -> str:
+    """Return where in the run folder a round after the first is kept."""
+    return f"rounds/{number:03d}"
 
 
 def read_feedback(folder: Store) -> Learned:

@@ -8,8 +8,8 @@ from cluster.models import resolve_model
 from cluster.rundir import check_fingerprint
 from cluster.settings import digest
 from jobs.learned import MANIFEST, Learned, commit_feedback, read_feedback, round_folder
-from jobs.lessons import Class, looked_at
-from jobs.stage import Stage, student_asked
+from jobs.lessons import Class
+from jobs.stage import Stage, looked_at, student_asked
 from synth.choice import Choice
 from synth.curate import lay_out
 from synth.method import Lesson, Round
@@ -47,7 +47,7 @@ def _content(stage: Stage, round: Round, choice: Choice) -> dict[str, Any]:
         if name == "errors":
             content["errors"] = {
                 "gold": stage.recipe.method.looks_at(),
-                "rows": digest([row.id for row in looked_at(stage)]),
+                "rows": digest([row.id for row in looked_at(stage.plan)]),
             }
         else:
             content[name] = _asked_how(settings, name)

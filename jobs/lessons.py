@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.errors import DataError, NothingLearned
+from cluster.errors import NothingLearned
 from jobs.evaluate import score_on_test
-from jobs.stage import Stage
+from jobs.learned import round_key
+from jobs.stage import Stage, looked_at
 from jobs.training_rows import dataset_rows, gold_table
 from synth.method import Lesson, Round
-from synth.task import Gold
 from training.cartography import data_map
+from training.checks import label_counts
 from training.feedback import agreement, errors, influence, weights
 from training.metrics.split import held_out
 from training.predict import Probabilities, predict_on_cluster
@@ -35,7 +36,7 @@ class Class:
         self.round = round
         self.rows = dataset_rows(stage)
         self.told: dict[str, Any] = {}
-        self._folder = f"rounds/{number:03d}"
+        self._folder = round_key(number)
 
     def taught(self) -> tuple[dict[str, pa.Table], pa.Array]:
         """Return the tables of all lessons, and the ids of rows that leave; NothingLearned says why not."""
@@ -60,9 +61,7 @@ class Class:
     def probabilities(self) -> Probabilities:
         """What the student says of the rows so far; NothingLearned when it is the same of all."""
         found = predict_on_cluster(self.stage.run, self.student, self.rows["text"].to_pylist())
-        said = np.unique(found.argmax(axis=1))
-        if len(said) == 1:
-            only = self.stage.task.labels[int(said[0])]
+        if (only := agreement.predicts_one(found, self.stage.task.labels)) is not None:
             raise NothingLearned(f"the student takes every row for {only}; give it more rows or epochs")
         return found
 
@@ -92,10 +91,7 @@ class Class:
 
 def _errors(taught: Class) -> Taught:
     stage = taught.stage
-    rows = {row.id: row for row in looked_at(stage)}
-    if not rows:
-        what = f"task.{stage.recipe.method.looks_at()}"
-        raise DataError(f"{what}: holds no rows to look for errors in that are not test rows; name some")
+    rows = {row.id: row for row in looked_at(stage.plan)}
     gold = gold_table(stage, rows.values())
     # That it tells its own rows apart is the least.
     _ = taught.probabilities
@@ -112,6 +108,8 @@ def _errors(taught: Class) -> Taught:
 
 def _influence(taught: Class) -> Taught:
     stage, settings = taught.stage, taught.stage.recipe.feedback
+    if max(label_counts(taught.rows, stage.task.labels).values()) < 2:
+        raise NothingLearned("no label has two rows, of which one could tell how much the other helps")
     rows, held = held_out(taught.rows, stage.task.labels, settings.validation, settings.student.seed)
     key = taught.trained("student", rows)
     taught.score(key)
@@ -183,13 +181,6 @@ _LESSONS: Mapping[Lesson, Callable[[Class], Taught]] = {
     "agreement": _agreement,
     "cartography": _cartography,
 }
-
-
-def looked_at(stage: Stage) -> list[Gold]:
-    """Return the gold rows whose errors a method may look at: never one of the gold test rows."""
-    tested = {row.id for row in stage.plan.test}
-    rows = stage.task.seeds if stage.recipe.method.looks_at() == "seeds" else stage.plan.train
-    return [row for row in rows if row.id not in tested]
 
 
 def dataset_texts(stage: Stage, left_out: pa.Array) -> pa.Table:

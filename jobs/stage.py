@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster.errors import SettingsError
+from cluster.errors import DataError, SettingsError
 from cluster.lease import Lease
 from cluster.progress import Progress
 from cluster.rundir import owned, read_run, record_run
@@ -94,11 +94,13 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
         resolve_model(recipe.curation.semantic.encoder.model)
     for student in (*recipe.students, *_examiners(recipe)):
         resolve_model(student.base)
+    plan = Plan(recipe, task, test, "", train=train)
+    _check_looked_at(plan)
     if not teacher:
-        return Plan(recipe, task, test, "", train=train)
+        return plan
     _check_tuning(recipe)
     judge = recipe.judge.teacher if recipe.judge else None
-    return Plan(recipe, task, test, recipe.teacher.check(), judge.check() if judge else "", train)
+    return replace(plan, revision=recipe.teacher.check(), judge_revision=judge.check() if judge else "")
 
 
 def _check_unasked(recipe: Recipe) -> None:
@@ -115,12 +117,31 @@ def _check_rounds(recipe: Recipe, task: Task) -> None:
     from cluster.models import resolve_model
 
     feedback = recipe.feedback
-    rounds = recipe.method.rounds(recipe.targets.quotas(task.labels))
-    lessons = {lesson for round in rounds for lesson in round.lessons}
+    lessons = _lessons(recipe, task)
     if student_asked(lessons, task):
         resolve_model(feedback.student.base)
     if feedback.refills or "cartography" in lessons:
         resolve_model(feedback.cartography.student.base)
+
+
+def _lessons(recipe: Recipe, task: Task) -> set[Lesson]:
+    """Return what the method's rounds are planned from."""
+    rounds = recipe.method.rounds(recipe.targets.quotas(task.labels))
+    return {lesson for round in rounds for lesson in round.lessons}
+
+
+def looked_at(plan: Plan) -> list[Gold]:
+    """Return the gold rows whose errors a method may look at: never one of the gold test rows."""
+    tested = {row.id for row in plan.test}
+    rows = plan.task.seeds if plan.recipe.method.looks_at() == "seeds" else plan.train
+    return [row for row in rows if row.id not in tested]
+
+
+def _check_looked_at(plan: Plan) -> None:
+    """Refuse a method that follows errors where there is no row to make one in, before any is written."""
+    if "errors" in _lessons(plan.recipe, plan.task) and not looked_at(plan):
+        what = f"task.{plan.recipe.method.looks_at()}"
+        raise DataError(f"{what}: holds no rows to look for errors in that are not test rows; name some")
 
 
 def student_asked(lessons: Collection[Lesson], task: Task) -> bool:

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from cluster.errors import SettingsError
 from cluster.settings import digest
+from synth.fields import written_field
 from synth.listing import Stage, stages
 from synth.method import (
     Feedback,
@@ -157,7 +158,7 @@ class S3(Method):
         super().__init__(settings, task)
         self.settings, self._rng = settings, random.Random()
         self._given = settings.context_field
-        self._field = _written(task, self._given)
+        self._field = written_field(task, self._given, "context_field")
         self._header, self._context_header = _header(task, self._field), _header(task, self._given or "")
         headers = stops(self._header) if settings.render == "raw" else ()
         self._sampling = replace(self.sampling, stop=headers + settings.stop)
@@ -284,19 +285,3 @@ def _lists(sources: Sources) -> dict[str, list[str]]:
 def _header(task: Task, field: str) -> str:
     """Return what heads a field in a prompt."""
     return task.settings.text_type if field == "text" else field.replace("_", " ").capitalize()
-
-
-def _written(task: Task, context_field: str | None) -> str:
-    """Return the field that the teacher writes; SettingsError when the task's fields do not fit."""
-    fields = task.settings.fields
-    others = [name for name in fields if name != context_field]
-    if len(others) == 1 and len(fields) == (1 if context_field is None else 2):
-        if context_field is not None and not task.seeds:
-            raise SettingsError(
-                f"task.seeds: names no file; method.context_field takes {context_field} of it"
-            )
-        return others[0]
-    remedy = "say which one is taken from the seeds" if context_field is None else "name one of two fields"
-    raise SettingsError(
-        f"method.context_field: S3 writes one field and the task has {', '.join(fields)}; {remedy}"
-    )

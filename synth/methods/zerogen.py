@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from cluster.errors import RunError, SettingsError
+from cluster.errors import RunError
 from cluster.settings import digest
 from retrieval.reading.sentences import SENTENCE_END
+from synth.fields import written_field
 from synth.method import (
     Feedback,
     Generate,
@@ -125,7 +126,7 @@ class ZeroGen(Method):
     def __init__(self, settings: AsZeroGen, task: Task) -> None:
         super().__init__(settings, task)
         self.settings = settings
-        self._field = _written(task, settings.condition_field)
+        self._field = written_field(task, settings.condition_field, "condition_field")
         given = settings.condition_field
         self._condition_type = task.settings.what(given) if given else settings.condition or ""
         quote = ('"',) if settings.render == "raw" else ()
@@ -237,27 +238,6 @@ class ZeroGen(Method):
         if reason is None and len(text.split()) < self.settings.min_words:
             reason = "few_words" if text else "empty"
         return text, reason
-
-
-def _written(task: Task, condition_field: str | None) -> str:
-    """Return the field that the teacher writes; SettingsError when the task's fields do not fit."""
-    fields = task.settings.fields
-    others = [name for name in fields if name != condition_field]
-    if len(others) == 1 and len(fields) == (1 if condition_field is None else 2):
-        if condition_field is not None and not task.seeds:
-            raise SettingsError(
-                f"task.seeds: names no file; method.condition_field takes {condition_field} of it"
-            )
-        return others[0]
-    if condition_field is None:
-        raise SettingsError(
-            f"method.condition_field: ZeroGen writes one field and the task has {', '.join(fields)}; say "
-            "which one is taken from the seeds"
-        )
-    raise SettingsError(
-        f"method.condition_field: {condition_field} has to be one of the two fields of the task, which has "
-        f"{', '.join(fields)}"
-    )
 
 
 def _closed(reply: Reply, rendered: str) -> tuple[str, bool]:

@@ -15,6 +15,14 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "prompts"
 LABELS = {"sport": "a match or an athlete", "trade": "companies and markets"}
 PAIR = {"text": "a passage of one to three sentences", "hypothesis": "a claim about it, one sentence"}
 
+ODD = {
+    'say "hi"': 'what "hi" is',
+    "{{ jinja }} {% x %}": "braces { }",
+    "日本語": "naïve – ü",
+    "two\nlines": "\\",
+}
+"""Labels and verbalizers with marks that a template or a reply may trip over."""
+
 
 def headlines(seeds: int = 6, labels: dict[str, str] | None = None) -> Task:
     """Return a task of one field with so many seeds of each label."""

@@ -17,15 +17,9 @@ from synth.methods.zerogen import ZeroGenSettings
 from synth.prompting import as_text
 from synth.records import Example, Item, Prompt, Rejection, Sampling, Shot
 from synth.task import Task
-from tests.unit.synth.method_desk import Teacher, headlines, is_golden, pairs, planned, prepared, worked
+from tests.unit.synth.method_desk import ODD, Teacher, headlines, is_golden, pairs, planned, prepared, worked
 
 RECIPES = Path(__file__).parents[3] / "jobs" / "recipes"
-ODD = {
-    'say "hi"': 'what "hi" is',
-    "{{ jinja }} {% x %}": "braces { }",
-    "日本語": "naïve – ü",
-    "two\nlines": "\\",
-}
 LONG = "The old town celebrated its team with a parade through every street of it."
 WRITTEN = Sampling(temperature=1.0, top_p=0.9, max_tokens=100, stop=('"',))
 

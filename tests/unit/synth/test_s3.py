@@ -15,15 +15,9 @@ from synth.method import Method, Sources
 from synth.methods.s3 import S3, S3Settings
 from synth.records import Example, Item, Prompt, Rejection, Reply, Sampling
 from synth.task import Gold, Task
-from tests.unit.synth.method_desk import Teacher, headlines, is_golden, pairs, planned, prepared, worked
+from tests.unit.synth.method_desk import ODD, Teacher, headlines, is_golden, pairs, planned, prepared, worked
 
 RECIPES = Path(__file__).parents[3] / "jobs" / "recipes"
-ODD = {
-    'say "hi"': 'what "hi" is',
-    "{{ jinja }} {% x %}": "braces { }",
-    "日本語": "naïve – ü",
-    "two\nlines": "\\",
-}
 WRITTEN = Sampling(temperature=0.9, top_p=0.9, max_tokens=200)
 
 
@@ -340,8 +334,8 @@ def test_what_does_not_fit_the_task_is_told_with_a_remedy() -> None:
     wrong: list[tuple[Task, dict[str, Any], str]] = [
         (headlines(), {"look_at": "train"}, r"task\.train names no file.*method\.look_at=seeds"),
         (pairs(), {}, "has text, hypothesis; say which one is taken from the seeds"),
-        (pairs(), {"context_field": "premise"}, "name one of two fields"),
-        (headlines(), {"context_field": "text"}, "name one of two fields"),
+        (pairs(), {"context_field": "premise"}, "premise has to be one of the two fields"),
+        (headlines(), {"context_field": "text"}, "text has to be one of the two fields"),
         (pairs(seeds=0), {"context_field": "text"}, "task.seeds"),
         (headlines(), {"seed_request": "{{ nonsense }}"}, "nonsense"),
         (headlines(), {"error_request": "{{ nonsense }}"}, "nonsense"),

@@ -12,15 +12,9 @@ from synth.methods.sungen import SunGen, SunGenSettings
 from synth.methods.zerogen import ZeroGenSettings
 from synth.records import Example, Sampling
 from synth.task import Task
-from tests.unit.synth.method_desk import Teacher, headlines, is_golden, pairs, planned, prepared, worked
+from tests.unit.synth.method_desk import ODD, Teacher, headlines, is_golden, pairs, planned, prepared, worked
 
 RECIPES = Path(__file__).parents[3] / "jobs" / "recipes"
-ODD = {
-    'say "hi"': 'what "hi" is',
-    "{{ jinja }} {% x %}": "braces { }",
-    "日本語": "naïve – ü",
-    "two\nlines": "\\",
-}
 LONG = "The old town celebrated its team with a parade through every street of it."
 WRITTEN = Sampling(temperature=1.0, top_p=0.9, max_tokens=40, stop=('"',))
 
