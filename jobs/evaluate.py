@@ -1,4 +1,4 @@
-"""Score the students on gold test rows, beside the majority class, and say how grounded the rows are.
+"""Score the students on gold test rows, beside the majority class, and measure the dataset.
 
 nightshift evaluate recipe.yaml, or: ray job submit --working-dir . -- python -m jobs.evaluate recipe.yaml
 """
@@ -18,14 +18,17 @@ from cluster.rundir import read_metrics, update_metrics
 from cluster.settings import digest
 from jobs.job import job
 from jobs.knowledge import knowledge
+from jobs.outside import take_in
+from jobs.quality import quality
 from jobs.report.student_card import write_student_card
 from jobs.stage import Stage
 from jobs.train import History, Pupil, pupils, read_history, train, write_history
-from jobs.training_rows import several_labels
+from jobs.training_rows import dataset_rows, has_dataset, several_labels
+from retrieval.tables import write_table
 from synth.metrics.grounding import grounding
 from synth.preparation import read_sources
 from synth.task import TaskSettings
-from training.evaluate import Scores, score, score_several, spread_of
+from training.evaluate import Scores, score, score_several, spread_of, test_predictions
 from training.predict import predict_on_cluster
 
 GROUNDING_SEED = 0
@@ -37,30 +40,41 @@ _WATCHED = ("validation_rows", "validation_losses", "validation_accuracies", "ke
 def run(stage: Stage) -> int:
     """Score every student and record the metrics; and what the recipe asks of the rows."""
     stage.lease.renew(force=True)
-    answers = knowledge(stage)
-    if answers:
+    if stage.recipe.dataset is not None:
+        take_in(stage, stage.recipe.dataset)
+    if answers := knowledge(stage):
         update_metrics(stage.run, knowledge=answers)
-    if stage.recipe.students or not answers:
+    if stage.recipe.students:
         _score_all(stage, list(pupils(stage)))
+    elif stage.plan.test:
+        update_metrics(stage.run, **_baselines(stage))
+    if has_dataset(stage):
+        update_metrics(stage.run, grounding=_grounding(stage), quality=quality(stage))
+    elif not stage.recipe.students:
+        dataset_rows(stage)
     stage.progress.event("evaluated")
     return 0
 
 
 def _score_all(stage: Stage, found: Sequence[Pupil]) -> None:
-    gold = [row.labels for row in stage.plan.test]
-    majority, count = Counter(gold).most_common(1)[0]
     if "task" not in read_metrics(stage.run):
         # Students of gold rows alone need no synthesis, which would have told.
         update_metrics(stage.run, task=_task(stage.task.settings))
     update_metrics(
         stage.run,
-        test={"rows": len(gold)},
-        baselines={"majority": {"accuracy": count / len(gold), "label": " + ".join(majority)}},
         students={pupil.settings.name: _scores(stage, pupil) for pupil in found},
-        grounding=_grounding(stage),
+        **_baselines(stage),
     )
     for pupil in found:
         write_student_card(stage.run, pupil.settings.name)
+
+
+def _baselines(stage: Stage) -> dict[str, Any]:
+    """Return how many gold test rows there are, and how well always saying one label would do."""
+    gold = [row.labels for row in stage.plan.test]
+    majority, count = Counter(gold).most_common(1)[0]
+    accuracy = {"accuracy": count / len(gold), "label": " + ".join(majority)}
+    return {"test": {"rows": len(gold)}, "baselines": {"majority": accuracy}}
 
 
 def _task(settings: TaskSettings) -> dict[str, Any]:
@@ -75,7 +89,7 @@ def _scores(stage: Stage, pupil: Pupil) -> dict[str, Any]:
     trained = [_trained(stage, key) for _, key in runs]
     scored = digest([trained, history.first, [row.id for row in stage.plan.test]])
     earlier = read_metrics(stage.run).get("students", {}).get(pupil.settings.name, {})
-    if earlier.get("scored") == scored:
+    if earlier.get("scored") == scored and all(stage.run.exists(predictions_of(key)) for _, key in runs):
         return dict(earlier)
     scores = [score_on_test(stage, key) for _, key in runs]
     if len(runs) == 1:
@@ -110,12 +124,24 @@ def _trained(stage: Stage, key: str) -> dict[str, Any]:
 
 
 def score_on_test(stage: Stage, key: str) -> Scores:
-    """Return the scores of a saved student on the gold test rows."""
+    """Return the scores of a saved student on the gold test rows, and keep what it said of each of them."""
     texts = [stage.task.as_one_text(row.fields) for row in stage.plan.test]
     probabilities = predict_on_cluster(stage.run, key, texts)
-    if several_labels(stage):
-        return score_several([row.labels for row in stage.plan.test], probabilities, stage.task.labels)
-    return score([row.label for row in stage.plan.test], probabilities, stage.task.labels)
+    several, gold = several_labels(stage), [row.labels for row in stage.plan.test]
+    if several:
+        scores = score_several(gold, probabilities, stage.task.labels)
+    else:
+        scores = score([labels[0] for labels in gold], probabilities, stage.task.labels)
+    ids = [row.id for row in stage.plan.test]
+    write_table(
+        stage.run, predictions_of(key), test_predictions(ids, gold, probabilities, stage.task.labels, several)
+    )
+    return scores
+
+
+def predictions_of(key: str) -> str:
+    """Return where a student's answers to the gold test rows are, as `test_predictions` gives them."""
+    return f"{key}/test.parquet"
 
 
 def _summary(
@@ -146,8 +172,6 @@ def _grounding(stage: Stage) -> dict[str, Any] | None:
         return None
     documents = dict(zip(*(sources["documents"][name].to_pylist() for name in ("id", "text")), strict=True))
     columns = ["text", "label", "document_ids"]
-    if not stage.run.list("data"):
-        return None
     rows = pa.concat_tables(
         [pq.read_table(io.BytesIO(stage.run.read(key)), columns=columns) for key in stage.run.list("data")]
     ).to_pylist()

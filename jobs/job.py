@@ -17,10 +17,13 @@ WRITERS = ("run", "synthesize")
 """Verbs that need the teacher."""
 
 
-def job(verb: str, run: Run, *extra: click.Parameter, owns: bool = True) -> click.Command:
+def job(
+    verb: str, run: Run, *extra: click.Parameter, owns: bool = True, reads: bool = False
+) -> click.Command:
     """Return the click command of a verb; run(stage, **extra) returns the exit code.
 
     A verb that does not own the run only looks: it writes nothing there, and others may work meanwhile.
+    With reads, it is run(path, assignments, dry_run, address), which reads another file than a recipe.
     """
     parameters: list[click.Parameter] = [
         click.Argument(["recipe"], type=click.Path(path_type=Path)),
@@ -36,7 +39,7 @@ def job(verb: str, run: Run, *extra: click.Parameter, owns: bool = True) -> clic
     ]
 
     def callback(**given: Any) -> None:
-        sys.exit(guarded(lambda: _start(verb, run, given, extra, owns)))
+        sys.exit(guarded(lambda: _start(verb, run, given, extra, owns, reads)))
 
     module = sys.modules[run.__module__]
     return click.Command(verb, callback=callback, params=parameters, help=module.__doc__)
@@ -65,7 +68,14 @@ def _interrupt(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _start(verb: str, run: Run, given: dict[str, Any], extra: Sequence[click.Parameter], owns: bool) -> int:
+def _start(
+    verb: str,
+    run: Run,
+    given: dict[str, Any],
+    extra: Sequence[click.Parameter],
+    owns: bool,
+    reads: bool,
+) -> int:
     path, assignments = given.pop("recipe"), given.pop("assignments")
     dry_run, address, submit = given.pop("dry_run"), given.pop("address"), given.pop("submit")
     if submit is not None:
@@ -74,13 +84,16 @@ def _start(verb: str, run: Run, given: dict[str, Any], extra: Sequence[click.Par
         words = [word for each in extra for word in _words(each, given[str(each.name)])]
         return _submit(verb, submit, path, assignments, words)
     from cluster.session import prepare_environment
+
+    prepare_environment()
+    if reads:
+        return run(path, assignments, dry_run, address)
     from jobs.recipe import load_recipe
     from jobs.stage import check, looking, opened
 
-    prepare_environment()
     plan = check(load_recipe(path, assignments), teacher=verb in WRITERS)
     if dry_run:
-        return _show(plan.recipe)
+        return show([plan.recipe])
     with opened(plan, address) if owns else looking(plan, address) as stage:
         return run(stage, **given)
 
@@ -97,11 +110,15 @@ def _words(parameter: click.Parameter, value: Any) -> list[str]:
     return [option] if value is True else [option, str(value)]
 
 
-def _show(recipe: Any) -> int:
+def show(recipes: Sequence[Any]) -> int:
+    """Print resolved recipes, for a dry run."""
     import yaml
 
-    click.echo(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
-    click.echo("dry run: the recipe and its inputs are in order; nothing was done", err=True)
+    for number, recipe in enumerate(recipes):
+        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        click.echo(f"---\n{text}" if number else text, nl=False)
+    said = "the recipe and its" if len(recipes) == 1 else f"{len(recipes)} recipes and their"
+    click.echo(f"dry run: {said} inputs are in order; nothing was done", err=True)
     return 0
 
 

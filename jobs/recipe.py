@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from cluster.errors import SettingsError
 from cluster.models import is_there
 from cluster.registry import one_of
 from cluster.settings import Settings, override, read_yaml, validate
+from jobs.outside_settings import DatasetSettings, completed
 from jobs.targets import Targets
 from retrieval.settings import CorpusSettings, EncoderSettings, IndexSettings, RetrieverSettings
 from synth.curation_settings import CurationSettings
@@ -16,6 +17,7 @@ from synth.filters.settings import FilterSettings
 from synth.judge import JudgeSettings
 from synth.limits import Limits
 from synth.method import MethodSettings
+from synth.metrics.settings import MetricsBase, metrics_settings
 from synth.own_method import own_method
 from synth.teacher import TeacherSettings
 from training.feedback_settings import FeedbackSettings
@@ -27,9 +29,11 @@ from training.tuning.settings import TuningSettings
 if TYPE_CHECKING:
     AnyMethod = MethodSettings
     AnyTeacher = TeacherSettings
+    AnyMetrics = MetricsBase
 else:
     AnyMethod = one_of(MethodSettings, "synth.methods", "name")
     AnyTeacher = one_of(TeacherSettings, "synth.teachers", "backend")
+    AnyMetrics = metrics_settings()
 
 
 def _own_or_ours(data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -58,6 +62,8 @@ class Recipe(Settings):
     """How the corpus is embedded and indexed; methods that retrieve need it."""
     retriever: RetrieverSettings = RetrieverSettings()
     """How documents are fetched."""
+    dataset: DatasetSettings | None = None
+    """Rows that another tool made, to be measured: then method, teacher and targets need not be given."""
     method: Annotated[SerializeAsAny[AnyMethod], WrapValidator(_own_or_ours)]
     """How examples are made."""
     teacher: AnyTeacher
@@ -90,6 +96,13 @@ class Recipe(Settings):
     """Train a judge on gold rows and ask it how many of the dataset's rows have the label they carry."""
     information: InformationSettings | None = None
     """Measure how much the texts tell a student about their labels, overall and row by row."""
+    metrics: AnyMetrics | None = AnyMetrics()
+    """What is measured of the dataset: every metric unless it is null; null altogether for none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, data: Any) -> Any:
+        return completed(data)
 
     @property
     def asks(self) -> bool:
@@ -99,7 +112,12 @@ class Recipe(Settings):
 
 def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     """Read a recipe, merge `--set` values, validate it, and make its paths absolute."""
-    data, base = override(read_yaml(path), assignments), path.parent.absolute()
+    return placed_recipe(override(read_yaml(path), assignments), path)
+
+
+def placed_recipe(data: dict[str, Any], path: Path) -> Recipe:
+    """Validate what a recipe at a path says, and make its paths absolute."""
+    base = path.parent.absolute()
     own = data.get("method")
     if isinstance(own, dict) and isinstance(own.get("file"), str):
         # It is read when the recipe is validated.
@@ -107,6 +125,8 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     recipe = _located(validate(Recipe, data, str(path)), base)
     _check_students(recipe, path)
     _check_retrieval(recipe, path)
+    if (recipe.dataset is None) == (recipe.method.name == "outside"):
+        raise SettingsError(f"{path}: dataset and method outside go together, and with no other method")
     return recipe
 
 
@@ -118,6 +138,8 @@ def _located(recipe: Recipe, base: Path) -> Recipe:
         "method": _with_paths(recipe.method, base),
         "students": tuple(_student(student) for student in recipe.students),
     }
+    if recipe.dataset is not None:
+        placed["dataset"] = recipe.dataset.model_copy(update={"path": _file(recipe.dataset.path, base)})
     if recipe.corpus is not None:
         placed["corpus"] = recipe.corpus.model_copy(update={"path": _file(recipe.corpus.path, base)})
     if recipe.judge is not None and recipe.judge.teacher is not None:
@@ -134,7 +156,7 @@ def _located(recipe: Recipe, base: Path) -> Recipe:
 
 def _located_trainings(recipe: Recipe, base: Path) -> dict[str, Any]:
     """Return, of the keys that train something beside the students, those with absolute paths."""
-    placed: dict[str, Any] = {}
+    placed: dict[str, Any] = {"metrics": _metrics(recipe.metrics)}
     for key in ("cartography", "oracle", "information"):
         if (settings := getattr(recipe, key)) is not None:
             placed[key] = settings.model_copy(update={"student": _student(settings.student)})
@@ -212,6 +234,23 @@ def _student(student: StudentSettings) -> StudentSettings:
 
 def _encoder(encoder: EncoderSettings) -> EncoderSettings:
     return encoder.model_copy(update={"model": _model(encoder.model)})
+
+
+def _metrics(metrics: MetricsBase | None) -> MetricsBase | None:
+    """Return metrics whose models are named by absolute paths."""
+    if metrics is None:
+        return None
+    placed: dict[str, Any] = {}
+    if metrics.encoder is not None:
+        placed["encoder"] = _encoder(metrics.encoder)
+    for name, metric in metrics.chosen().items():
+        own: dict[str, Any] = {}
+        if isinstance(encoder := getattr(metric, "encoder", None), EncoderSettings):
+            own["encoder"] = _encoder(encoder)
+        if isinstance(model := getattr(metric, "model", None), str):
+            own["model"] = _model(model)
+        placed[name] = metric.model_copy(update=own)
+    return metrics.model_copy(update=placed)
 
 
 def _model(name: str) -> str:

@@ -24,13 +24,12 @@ def run(stage: Stage) -> int:
     if stage.recipe.tune is not None or stage.recipe.incubation is not None:
         tune(stage)
     code = synthesize(stage)
-    if (stage.recipe.students or stage.recipe.asks) and not read_metrics(stage.run)["dataset"]["rows"]:
-        stage.progress.say("No rows were made: no student is trained")
-    else:
+    if read_metrics(stage.run)["dataset"]["rows"]:
         if stage.recipe.students:
             train(stage)
-        if stage.recipe.students or stage.recipe.asks:
-            evaluate(stage)
+        evaluate(stage)
+    elif stage.recipe.students or stage.recipe.asks:
+        stage.progress.say("No rows were made: no student is trained")
     report(stage)
     for line in accuracies(read_metrics(stage.run)):
         stage.progress.say(line)

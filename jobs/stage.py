@@ -182,7 +182,7 @@ def _examiners(recipe: Recipe) -> list[StudentSettings]:
 @contextmanager
 def opened(plan: Plan, address: str | None) -> Iterator[Stage]:
     """Own the run folder and hold a connection to Ray for as long as the block lasts."""
-    root = _root(plan)
+    root = store_of(plan.recipe.store)
     run = root.within(plan.recipe.run)
     with owned(run) as lease:
         progress = Progress(run)
@@ -202,12 +202,13 @@ def opened(plan: Plan, address: str | None) -> Iterator[Stage]:
 @contextmanager
 def looking(plan: Plan, address: str | None) -> Iterator[View]:
     """Hold a connection to Ray for as long as the block lasts, and leave the run folder alone."""
-    root = _root(plan)
+    root = store_of(plan.recipe.store)
     with connected(address):
         check_shared(root)
         yield View(plan, root, Progress(None))
 
 
-def _root(plan: Plan) -> Store:
+def store_of(url: str) -> Store:
+    """Return the store that a recipe names."""
     # A job's working directory is a copy that goes with the job: what is kept has to lie elsewhere.
-    return open_store(plan.recipe.store, Path.home() if in_job() else Path.cwd())
+    return open_store(url, Path.home() if in_job() else Path.cwd())

@@ -14,6 +14,7 @@ from cluster.rundir import check_fingerprint, read_metrics, record_run, update_m
 from jobs.bias import measure_bias
 from jobs.index import build
 from jobs.job import job
+from jobs.outside import take_in
 from jobs.rounds import worked
 from jobs.stage import Stage
 from jobs.tune import writer
@@ -32,6 +33,9 @@ STOPPED_BY_LIMIT = 3
 
 def run(stage: Stage) -> int:
     """Write the dataset; 3 when a label stalled or a limit was reached: it is smaller than asked for."""
+    if stage.recipe.dataset is not None:
+        take_in(stage, stage.recipe.dataset)
+        return 0
     order = _order(stage)
     ledger = Ledger(stage.run, stage.lease, ledger_schema(stage.task.settings.fields))
     rounds = worked(stage, replace(order, ledger=ledger))

@@ -13,6 +13,7 @@ import pyarrow as pa
 from cluster.errors import SettingsError
 from cluster.settings import digest
 from jobs.job import job
+from jobs.outside import take_in
 from jobs.stage import Stage, check_sources
 from jobs.training_rows import training_rows
 from training.checks import rows_digest
@@ -72,6 +73,8 @@ def pupils(stage: Stage) -> Iterator[Pupil]:
 
 def run(stage: Stage) -> int:
     """Train every student that is not trained on these very rows already."""
+    if stage.recipe.dataset is not None:
+        take_in(stage, stage.recipe.dataset)
     train(stage, list(pupils(stage)))
     return 0
 

@@ -33,6 +33,12 @@ def training_rows(stage: Stage, settings: StudentSettings) -> pa.Table:
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
+def has_dataset(stage: Stage) -> bool:
+    """Say whether the run holds a dataset with rows in it."""
+    keys = [key for key in stage.run.list("data") if key.endswith(".parquet")]
+    return any(pq.ParquetFile(io.BytesIO(stage.run.read(key))).metadata.num_rows for key in keys)
+
+
 def dataset_rows(stage: Stage) -> pa.Table:
     """Return the whole dataset as a student reads it; DataError when there is none."""
     keys = [key for key in stage.run.list("data") if key.endswith(".parquet")]

@@ -21,8 +21,12 @@ def dataset_table(rows: pa.Table, fields: Sequence[str], names: Sequence[str], s
     for name in rows.column_names:
         if name not in columns and name not in _LEFT_OUT:
             columns[name] = _plain(rows[name])
-    made = pa.table(columns)
-    return made.replace_schema_metadata({"huggingface": json.dumps(_features(made.schema, names))})
+    return described(pa.table(columns), names)
+
+
+def described(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return rows with columns described as Hugging Face does; names are those of the label's numbers."""
+    return rows.replace_schema_metadata({"huggingface": json.dumps(_features(rows.schema, names))})
 
 
 def _label(labels: pa.ListArray, names: Sequence[str], single: bool) -> pa.Array:

@@ -30,8 +30,11 @@ from training.corpus_report import MANIFEST, Books, CorpusReport, closed, finish
 from training.part_predictor import PartPredictor, packed
 from training.student_place import StudentPlace
 
-_CALLS = 3
-"""Parts an actor has in hand: one in its forward pass, one tokenised before, one written after."""
+_CALLS, _CALLS_WITH_GPU = 2, 3
+"""Parts an actor has in hand: one in its forward pass, one tokenised before; on a GPU, one written after.
+
+More would wait there at the end while another actor stands idle.
+"""
 _REPLICAS_ON_A_NODE = 8
 _CORES_OF_A_GPU = 8
 _SHARE_OF_ACTORS = 0.75
@@ -91,6 +94,7 @@ def _predicted(
     import ray
 
     replicas, threads, gpus = _pool()
+    calls = _CALLS_WITH_GPU if gpus else _CALLS
     with ray.data.DataContext.current(_context()):
         dataset = (
             ray.data.from_items([{"split": split} for split in pending], override_num_blocks=len(pending))
@@ -109,8 +113,8 @@ def _predicted(
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(
                     size=min(replicas, plan.most_parts()),
-                    max_tasks_in_flight_per_actor=_CALLS,
-                    max_concurrent_calls_per_actor=_CALLS,
+                    max_tasks_in_flight_per_actor=calls,
+                    max_concurrent_calls_per_actor=calls,
                     enable_true_multi_threading=True,
                 ),
                 num_cpus=threads * _SHARE_OF_ACTORS,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from cluster.errors import DataError
@@ -105,6 +106,35 @@ def score_several(
     given = probabilities > HOLDS_ABOVE
     confidence = np.maximum(probabilities, 1 - probabilities).ravel()
     return _scores(holds, given, confidence, (given == holds).ravel(), labels, None)
+
+
+def test_predictions(
+    ids: Sequence[str],
+    gold: Sequence[Sequence[str]],
+    probabilities: _Probabilities,
+    labels: Sequence[str],
+    several: bool = False,
+) -> pa.Table:
+    """Return for each gold row its id, `gold` and `predicted` labels, whether these are `right`, how sure.
+
+    With `several`, labels are those more probable than a half, and `probability` is of the least sure one.
+    """
+    if several:
+        given = [tuple(labels[place] for place in np.flatnonzero(row)) for row in probabilities > HOLDS_ABOVE]
+        sure = np.maximum(probabilities, 1 - probabilities).min(axis=1)
+    else:
+        given = [(labels[place],) for place in probabilities.argmax(axis=1)]
+        sure = probabilities.max(axis=1)
+    kind = pa.list_(pa.string())
+    right = [set(found) == set(truth) for found, truth in zip(given, gold, strict=True)]
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "gold": pa.array([list(each) for each in gold], kind),
+        "predicted": pa.array([list(each) for each in given], kind),
+        "right": pa.array(right, pa.bool_()),
+        "probability": pa.array(sure, pa.float32()),
+    }
+    return pa.table(columns)
 
 
 def _scores(

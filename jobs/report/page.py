@@ -32,12 +32,13 @@ def write_report(run: Store) -> str:
     A section whose data is not there is left out and named as missing. The same folder gives the same page.
     """
     record, metrics = read_run(run), read_metrics(run)
-    page = _environment().get_template("page.html.j2").render(_context(run, record, metrics))
+    page = environment().get_template("page.html.j2").render(_context(run, record, metrics))
     run.write(PAGE, page.encode())
     return f"{run.url}/{PAGE}"
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def environment() -> ImmutableSandboxedEnvironment:
+    """Return the templates of pages: whatever a value holds, it is shown as text."""
     environment = ImmutableSandboxedEnvironment(
         loader=PackageLoader("jobs.report"),
         autoescape=select_autoescape(["html.j2"], default=True),
