@@ -3,16 +3,21 @@
 Part of `nightshift evaluate`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from cluster.rundir import read_metrics
+from jobs.report.findings import SHOWN
 from jobs.stage import Stage
 from jobs.training_rows import dataset_rows, gold_table
+from retrieval.tables import write_table
 from synth.measuring import Answer, Sides, measure_all
-from synth.metrics.metric import Texts, drawn
+from synth.metrics.metric import Row, Texts, drawn
 from synth.task import Gold
+
+_SHOWN_ROWS = pa.schema([("id", pa.string()), ("text", pa.string()), ("labels", pa.list_(pa.string()))])
 
 
 def quality(stage: Stage) -> dict[str, Answer]:
@@ -29,10 +34,27 @@ def quality(stage: Stage) -> dict[str, Answer]:
     }
     earlier = read_metrics(stage.run).get("quality", {})
     answers = measure_all(chosen, sides, stage.run, earlier, stage.progress.say)
+    _keep_shown(stage, answers, (*sides["gold"].rows(), *sides["seeds"].rows()))
     for name, answer in answers.items():
         if isinstance(answer, str):
             stage.progress.say(f"Metric {name}: {answer}")
     return answers
+
+
+def _keep_shown(stage: Stage, answers: Mapping[str, Answer], rows: Iterable[Row]) -> None:
+    """Keep the gold rows and seeds that answers name, as the report shows them."""
+    named = set(_strings(list(answers.values())))
+    shown = {id: {"id": id, "text": text, "labels": list(labels)} for id, text, labels in rows if id in named}
+    write_table(stage.run, SHOWN, pa.Table.from_pylist(list(shown.values()), _SHOWN_ROWS))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield every text in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(each)
 
 
 def _gold(stage: Stage, rows: Iterable[Gold]) -> Texts:

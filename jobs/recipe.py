@@ -18,6 +18,7 @@ from synth.judge import JudgeSettings
 from synth.limits import Limits
 from synth.method import MethodSettings
 from synth.metrics.settings import MetricsBase, metrics_settings
+from synth.outside import OutsideSettings
 from synth.own_method import own_method
 from synth.teacher import TeacherSettings
 from training.feedback_settings import FeedbackSettings
@@ -125,7 +126,7 @@ def placed_recipe(data: dict[str, Any], path: Path) -> Recipe:
     recipe = _located(validate(Recipe, data, str(path)), base)
     _check_students(recipe, path)
     _check_retrieval(recipe, path)
-    if (recipe.dataset is None) == (recipe.method.name == "outside"):
+    if (recipe.dataset is None) == isinstance(recipe.method, OutsideSettings):
         raise SettingsError(f"{path}: dataset and method outside go together, and with no other method")
     return recipe
 

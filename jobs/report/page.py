@@ -14,11 +14,15 @@ from jobs.report.charts import accuracy_chart, confusion_chart, fill_chart, reli
 from jobs.report.costs import read_costs, read_fleet, read_limits, read_stop, read_targets
 from jobs.report.counts import read_books, read_label_rows, read_labels, read_reasons, read_reuse, read_stages
 from jobs.report.datamap import read_knowledge
+from jobs.report.findings import bound, findings, nearest_gold, read_gold
 from jobs.report.headline import missing_parts, summary, tiles
+from jobs.report.quality import figures, not_computed
+from jobs.report.quality_charts import entity_chart, length_chart, map_chart, repetition_chart
 from jobs.report.reproduce import REPRODUCE
 from jobs.report.rounds import read_rounds
 from jobs.report.samples import sample_refused, sample_rows
 from jobs.report.scores import Score, read_scores
+from jobs.report.worries import worries
 
 PAGE = "report.html"
 ROWS_EACH = 3
@@ -54,7 +58,7 @@ def environment() -> ImmutableSandboxedEnvironment:
 def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     labels = read_labels(metrics)
     scores, label_rows = read_scores(metrics, list(labels)), read_label_rows(metrics)
-    task = metrics.get("task") or {}
+    task, gold = metrics.get("task") or {}, read_gold(run)
     each = max(1, min(ROWS_EACH, MOST_SAMPLES // max(1, len(labels))))
     return {
         "name": str(record.get("run") or "a run"),
@@ -82,7 +86,18 @@ def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) 
         "rounds": read_rounds(metrics),
         "causal": bool(scores) and metrics["students"][scores[0].name].get("kind") == "causal",
         "knowledge": read_knowledge(run, metrics),
-        "rows": sample_rows(run, each),
+        "rows": sample_rows(run, each, nearest_gold(metrics, gold)),
+        "worries": worries(metrics, scores),
+        "figures": figures(metrics),
+        "not_computed": not_computed(metrics),
+        "quality_charts": [
+            ("repetition", repetition_chart(metrics)),
+            ("lengths", length_chart(metrics)),
+            ("entity-chart", entity_chart(metrics)),
+        ],
+        "map_chart": map_chart(metrics),
+        "findings": findings(run, metrics, gold),
+        "bound": bound(run, metrics),
         "refused": sample_refused(run, REFUSED_EACH),
         "books": read_books(metrics),
         "facts": _facts(record, metrics),

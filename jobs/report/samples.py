@@ -3,8 +3,8 @@
 import heapq
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the dataset."""
+    """A row of the dataset, perhaps with the gold row that is nearest to it."""
 
     id: str
     label: str
     text: str
     sources: tuple[Source, ...] = ()
+    nearest: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +53,33 @@ class Refused:
 class _Ranked:
     """Puts the largest id first in a heap that keeps the smallest; ids are hashes, so the sample is fair."""
 
-    id: str
+    rank: tuple[bool, str]
     row: dict[str, Any]
 
     def __lt__(self, other: "_Ranked") -> bool:
-        return self.id > other.id
+        return self.rank > other.rank
 
 
-def sample_rows(run: Store, each: int) -> list[Row]:
-    """Return up to `each` rows of every label with their documents, the same rows every time."""
-    chosen = _smallest(_labelled_ids(run), "label", each)
+def sample_rows(run: Store, each: int, nearest: Mapping[str, Source] | None = None) -> list[Row]:
+    """Return up to `each` rows of every label with their documents, the same rows every time.
+
+    nearest holds gold rows by the ids of the rows that they are nearest to: these rows come first.
+    """
+    beside = nearest or {}
+    chosen = _smallest(_labelled_ids(run), "label", each, beside.keys())
     full = _full_rows(run, [row["row_id"] for row in chosen])
     documents = _documents(run, {id for row in full.values() for id in row.get("document_ids") or ()})
-    return [_row(full[row["row_id"]] | row, documents) for row in chosen]
+    rows = [_row(full[row["row_id"]] | row, documents) for row in chosen]
+    return [replace(row, nearest=beside.get(row.id)) for row in rows]
+
+
+def rows_by_id(run: Store, ids: Collection[str]) -> dict[str, Row]:
+    """Return rows of the dataset by their ids, without their documents; those that it does not hold lack."""
+    if not ids:
+        return {}
+    labels = {row["row_id"]: row["label"] for row in _labelled_ids(run) if row["row_id"] in ids}
+    full = _full_rows(run, list(labels))
+    return {id: Row(id, labels[id], row["text"]) for id, row in full.items()}
 
 
 def sample_refused(run: Store, each: int) -> list[Refused]:
@@ -110,15 +125,18 @@ def _refused_rows(run: Store) -> Iterator[dict[str, Any]]:
             yield row | {"label": ", ".join(row["labels"] or ())}
 
 
-def _smallest(rows: Iterator[dict[str, Any]], group: str, each: int) -> list[dict[str, Any]]:
-    """Return the rows with the smallest ids of every group, groups in order of name."""
+def _smallest(
+    rows: Iterator[dict[str, Any]], group: str, each: int, first: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the rows with the smallest ids of every group, groups in order of name; some ids go first."""
     heaps: defaultdict[str, list[_Ranked]] = defaultdict(list)
     for row in rows:
         heap = heaps[str(row[group])]
+        ranked = _Ranked((row["row_id"] not in first, row["row_id"]), row)
         if len(heap) < each:
-            heapq.heappush(heap, _Ranked(row["row_id"], row))
-        elif row["row_id"] < heap[0].id:
-            heapq.heapreplace(heap, _Ranked(row["row_id"], row))
+            heapq.heappush(heap, ranked)
+        elif heap[0] < ranked:
+            heapq.heapreplace(heap, ranked)
     return [ranked.row for name in sorted(heaps) for ranked in sorted(heaps[name], reverse=True)]
 
 

@@ -5,7 +5,7 @@ What is costly to read of a text (its tokens, its entities, its vector) is a `Fe
 metrics, in parallel, and kept by the content of the texts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, ClassVar, Literal, Protocol
@@ -17,6 +17,8 @@ from cluster.settings import Settings
 
 Side = Literal["rows", "gold", "seeds"]
 """The dataset's rows, the gold test rows, the seeds."""
+Row = tuple[str, str, tuple[str, ...]]
+"""Id, text and labels."""
 
 
 class NotComputed(Exception):
@@ -48,6 +50,10 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield id, text and labels of each."""
+        return zip(self.ids, self.texts, self.labels, strict=True)
 
     def first(self, count: int | None) -> "Texts":
         """Return a sample of so many; all with None."""

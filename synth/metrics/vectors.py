@@ -20,9 +20,7 @@ from synth.metrics.metric import Feature, Measured, NotComputed, Side
 
 Vectors = NDArray[np.float32]
 
-_GPU_BATCH_TOKENS = 16_384
-_BY_ITSELF = 1
-"""Tokens of a batch: it has one text at least, and so with one token never more."""
+_CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 2_048, 16_384
 
 _reading = threading.Lock()
 
@@ -44,15 +42,11 @@ class Embedding:
 
     def read(self, texts: list[str]) -> pa.Array:
         """Return one list of float32 per text, all of one length; NotComputed when there is no such model."""
-        encoder = self.encoder
-        # In bfloat16 a GPU and a CPU differ much. What is kept of a text should not depend on others, and on
-        # a CPU that costs nothing.
-        steady = {
-            "dtype": "float32" if encoder.dtype == "auto" else encoder.dtype,
-            "batch_tokens": encoder.batch_tokens or _batch_tokens(),
-        }
+        # In bfloat16 a GPU and a CPU differ much, and a text's vector with what else is in its batch.
+        precision = "float32" if self.encoder.dtype == "auto" else self.encoder.dtype
         try:
-            vectors = shared_encoder(encoder.model_copy(update=steady)).encode(texts)
+            encoder = shared_encoder(self.encoder.model_copy(update={"dtype": precision}))
+            vectors = encoder.encode(texts)
         except ModelError as error:
             raise NotComputed(str(error)) from error
         return _lists(unit(vectors))
@@ -152,12 +146,6 @@ def _lists(vectors: Vectors) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
 
 
-def _batch_tokens() -> int | None:
-    import torch
-
-    return None if torch.cuda.is_available() else _BY_ITSELF
-
-
 @lru_cache(maxsize=1)
 def _causal(name: str) -> tuple[Any, Any]:
     """Return this process's (tokenizer, model), loaded at the first call, in single precision."""
@@ -182,7 +170,7 @@ def _last_states(model: Any, tokens: Sequence[list[int]]) -> Vectors:
     import torch
 
     states = np.empty((len(tokens), int(model.config.hidden_size)), np.float32)
-    budget = _GPU_BATCH_TOKENS if model.device.type == "cuda" else _BY_ITSELF
+    budget = _GPU_BATCH_TOKENS if model.device.type == "cuda" else _CPU_BATCH_TOKENS
     with torch.inference_mode():
         for places in token_batches([len(each) for each in tokens], budget):
             some = [torch.tensor(tokens[place]) for place in places]

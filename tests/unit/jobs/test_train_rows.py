@@ -49,6 +49,7 @@ RECIPE: dict[str, Any] = {
     "method": {"name": "fewgen"},
     "teacher": {"backend": "scripted"},
     "targets": {"rows_per_label": 2},
+    "metrics": None,
 }
 PLAIN = {"name": "plain", "base": "b"}
 MIXED = {"name": "mixed", "base": "b", "rows": ["synthetic", "seeds"]}

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.metrics.copies import Copies, compression, form
@@ -62,6 +62,7 @@ def test_what_is_not_there_is_said() -> None:
         measure(Copies(), some([]))
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_counts_are_those_of_comparing_every_pair(texts: list[str], gold: list[str]) -> None:
     rows = some(texts)
@@ -73,6 +74,7 @@ def test_counts_are_those_of_comparing_every_pair(texts: list[str], gold: list[s
     json.dumps(result, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(LABELLED)
 def test_contradicting_rows_are_those_with_an_equal_text_and_another_label(
     given: list[tuple[str, str]],
@@ -86,6 +88,7 @@ def test_contradicting_rows_are_those_with_an_equal_text_and_another_label(
     assert result["contradicting"]["rows"] == len(odd)
 
 
+@settings(deadline=None)
 @given(LABELLED, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(given: list[tuple[str, str]], rng: random.Random) -> None:
     mixed = rng.sample(given, len(given))

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
@@ -41,6 +41,7 @@ def test_counts_shares_and_distance_by_hand() -> None:
     assert result["gold"]["imbalance"] == 2.0
 
 
+@settings(deadline=None)
 @given(LABELS, LABELS)
 def test_entropy_and_distance_are_those_of_scipy_and_numpy(mine: list[str], theirs: list[str]) -> None:
     result = measure(LabelBalance(), labelled(mine), labelled(theirs))
@@ -53,6 +54,7 @@ def test_entropy_and_distance_are_those_of_scipy_and_numpy(mine: list[str], thei
     json.dumps(result, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(LABELS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(labels: list[str], rng: random.Random) -> None:
     mixed = rng.sample(labels, len(labels))

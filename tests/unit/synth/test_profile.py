@@ -3,6 +3,8 @@
 import json
 import random
 import unicodedata
+import warnings
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from synth.metrics.characters import character_shares
 from synth.metrics.linguistics import Tokens
 from synth.metrics.metric import NotComputed, Texts
 from synth.metrics.profile import BINS, Profile, histogram, variety
-from synth.metrics.readability import capitals, readable, sentences, syllables
+from synth.metrics.readability import Readable, capitals, readable, sentences, syllables
 from tests.unit.synth.measuring import measure, some
 
 TEXTS = st.lists(
@@ -33,7 +35,7 @@ TEXTS = st.lists(
 def test_a_sentence_by_hand() -> None:
     text = "The cat sat on the mat. It was happy!"
     # 9 words, 2 sentences; hap-py has two syllables, all others one.
-    assert readable(text) is not None
+    assert readable(text) == Readable(words=9, sentences=2, syllables=10)
     result = measure(Profile(), some([text]))["rows"]
     assert result["words"]["mean"] == 9
     assert result["sentences"]["mean"] == 2
@@ -91,6 +93,7 @@ def test_capitals_are_of_words_in_letters() -> None:
     assert np.isnan(capitals("42 👍"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=10))
 def test_shares_of_characters_are_those_of_counting_one_by_one(texts: list[str]) -> None:
     digits, punctuation = character_shares(texts)
@@ -110,6 +113,7 @@ def test_shares_of_more_texts_than_a_lot_holds(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_array_equal(character_shares(texts), whole)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_variety_is_distinct_tokens_over_tokens(texts: list[str]) -> None:
     tokens = Tokens().read(texts)
@@ -134,12 +138,16 @@ def test_summaries_and_distances_are_those_of_numpy_and_scipy(mine: list[str], t
         np.quantile(lengths, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
     )
     assert result["distance"]["wasserstein"] == pytest.approx(wasserstein_distance(lengths, others))
-    assert result["distance"]["ks"] == pytest.approx(ks_2samp(lengths, others).statistic)
+    with warnings.catch_warnings():
+        # Of its p for a row on each side, which is not used.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        assert result["distance"]["ks"] == pytest.approx(ks_2samp(lengths, others, method="asymp").statistic)
     assert sum(result["histogram"]["rows"]) == len(mine)
     assert sum(result["histogram"]["gold"]) == len(theirs)
     json.dumps(result, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(TEXTS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(texts: list[str], rng: random.Random) -> None:
     one, other = (measure(Profile(), some(rows)) for rows in (texts, rng.sample(texts, len(texts))))
@@ -148,6 +156,7 @@ def test_the_order_of_rows_does_not_matter(texts: list[str], rng: random.Random)
     assert one["histogram"] == other["histogram"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=200), st.lists(st.integers(0, 100_000), min_size=1))
 def test_a_histogram_has_few_bins_and_every_text(mine: list[int], theirs: list[int]) -> None:
     made = histogram({"rows": np.array(mine, float), "gold": np.array(theirs, float)})
@@ -155,7 +164,7 @@ def test_a_histogram_has_few_bins_and_every_text(mine: list[int], theirs: list[i
     assert 1 <= len(edges) - 1 <= BINS
     assert len(made["rows"]) == len(made["gold"]) == len(edges) - 1
     assert (sum(made["rows"]), sum(made["gold"])) == (len(mine), len(theirs))
-    assert all(low < high for low, high in zip(edges, edges[1:], strict=False))
+    assert all(low < high for low, high in pairwise(edges))
 
 
 def test_one_text_beyond_all_others_does_not_squeeze_the_histogram() -> None:

@@ -58,10 +58,12 @@ def test_vectors_are_those_of_sentence_transformers_at_unit_length() -> None:
     assert found[2] @ found[5] > 0.8 > 0.2 > found[2] @ found[0]
 
 
-def test_a_text_has_one_vector_whatever_it_is_read_with() -> None:
-    together = matrix(Embedding(ENCODER).read(TEXTS))
-    assert (matrix(Embedding(ENCODER).read(TEXTS[::-1]))[::-1] == together).all()
-    assert (matrix(Embedding(ENCODER).read(TEXTS[2:3])) == together[2]).all()
+def test_a_text_has_one_vector_whatever_it_is_read_with(causal: str) -> None:
+    for feature in (Embedding(ENCODER), Hidden(causal)):
+        together = matrix(feature.read(TEXTS))
+        assert matrix(feature.read(TEXTS[::-1]))[::-1] == pytest.approx(together, abs=2e-6)
+        for place in (1, 2):
+            assert matrix(feature.read([TEXTS[place]])) == pytest.approx(together[[place]], abs=2e-6)
 
 
 def test_states_are_those_of_the_authors_package(causal: str) -> None:
