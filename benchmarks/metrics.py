@@ -4,7 +4,7 @@ python -m benchmarks.metrics [--corpus FILE.jsonl.zst ...] [--json FILE]
 
 Texts are the distinct `text`s of the files, in their order, and are tokenised before any clock runs. NLTK
 scores some of 2,000 texts against all the others, all orders in one call; Self-BLEU scores all of them; both
-are timed by the seconds of their one processor. With 100,000 texts or more Self-BLEU also scores so many, in a
+are timed by the seconds of their processor. With 100,000 texts or more Self-BLEU also scores so many, in a
 process of its own, by the clock on the wall; with fewer, those claims are left out.
 """
 

@@ -23,7 +23,7 @@ Answer = dict[str, Any] | str
 Sides = Mapping[Side, Texts]
 _CHUNK = 2048
 """Texts of one task: seconds of work, and what a crash can cost."""
-_Place = tuple[Side, str]
+_Place = tuple[Side, Feature]
 _Contents = dict[tuple[Side, int | None], str]
 """What is in the first texts of a side, as a hash."""
 
@@ -38,9 +38,10 @@ class _Wanted:
 
     def chunks(self) -> Iterator[tuple[str, list[str]]]:
         """Yield the name of each chunk's file, which says what is in it, and its texts."""
+        key = self.feature.key
         for start in range(0, len(self.texts), _CHUNK):
             some = list(self.texts[start : start + _CHUNK])
-            yield f"{FEATURES}/{digest([self.feature.key, some])}.arrow", some
+            yield f"{FEATURES}/{digest([key, some])}.arrow", some
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,11 @@ class _Kept:
     reasons: Mapping[_Place, str]
 
     def __call__(self, feature: Feature, side: Side) -> pa.Array:
-        place = (side, feature.key)
+        place = (side, feature)
         if (reason := self.reasons.get(place)) is not None:
             raise NotComputed(reason)
+        if not self.files[place]:
+            return feature.read([])
         tables = [feather.read_table(io.BytesIO(self.store.read(key))) for key in self.files[place]]
         return pa.concat_arrays([chunk for table in tables for chunk in table["value"].chunks])
 
@@ -136,7 +139,7 @@ def _wanted(metrics: Mapping[str, MetricSettings], sides: Sides) -> Iterator[_Wa
         for side, features in metric.features().items():
             texts = sides[side].first(metric.sample if side == "rows" else None).texts
             for feature in features:
-                place = (side, feature.key)
+                place = (side, feature)
                 if place not in most or len(texts) > len(most[place].texts):
                     most[place] = _Wanted(feature, side, texts)
     yield from most.values()
@@ -150,7 +153,7 @@ def _read(wanted: list[_Wanted], store: Store) -> _Kept:
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     for each in wanted:
         chunks = dict(each.chunks())
-        files[each.side, each.feature.key] = tuple(chunks)
+        files[each.side, each.feature] = tuple(chunks)
         task = ray.remote(_read_chunk).options(num_gpus=gpus if each.feature.on_gpu else 0)
         for key, texts in chunks.items():
             if key not in held:

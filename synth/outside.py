@@ -1,4 +1,4 @@
-"""Rows that another tool made: nothing is planned, nobody asked; the recipe's `dataset` says where they are."""
+"""Rows that another tool made: nothing is planned and nobody asked; `dataset` says where they are."""
 
 from collections.abc import Iterator
 from typing import Literal

@@ -17,9 +17,11 @@ from jobs.report.costs import read_costs, read_stop
 from jobs.report.counts import read_acceptance, read_label_rows, read_labels, read_reasons
 from jobs.report.features import read_features
 from jobs.report.markdown import code, escaped, verbatim
+from jobs.report.quality import figures
 from jobs.report.reproduce import REPRODUCE
 from jobs.report.samples import DOCUMENTS
 from jobs.report.scores import read_scores
+from jobs.report.worries import worries
 
 CARD = "README.md"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -86,6 +88,7 @@ def _context(
     synthesis = metrics.get("synthesis") or {}
     resolved = record.get("resolved") or {}
     labels = read_labels(metrics)
+    scores = read_scores(metrics, list(labels))
     return {
         "name": str(record.get("run") or "a run"),
         "task": metrics.get("task") or {},
@@ -102,7 +105,10 @@ def _context(
         "stalled": sorted((synthesis.get("stalled") or {}).items()),
         "stopped": read_stop(metrics),
         "costs": read_costs(metrics),
-        "scores": read_scores(metrics, list(labels)),
+        "scores": scores,
+        "worries": worries(metrics, scores),
+        "figures": figures(metrics),
+        "outside": PurePath(str((metrics.get("dataset") or {}).get("from") or "")).name,
         "majority": (metrics.get("baselines") or {}).get("majority") or {},
         "test_rows": (metrics.get("test") or {}).get("rows"),
         "grounding": metrics.get("grounding") or {},
@@ -117,7 +123,10 @@ def _context(
 def _settings(resolved: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the settings of method and targets, which say how rows came about, as key and wording."""
     chosen = {
-        name: resolved[name] for name in ("method", "targets") if isinstance(resolved.get(name), Mapping)
+        name: resolved[name]
+        for name in ("method", "targets")
+        # A dataset from elsewhere has neither.
+        if isinstance(resolved.get(name), Mapping) and not resolved.get("dataset")
     }
     flat = flatten(chosen) if chosen else {}
     return [(key, wording.plain(value)) for key, value in sorted(flat.items()) if value is not None]

@@ -26,6 +26,8 @@ def summary(metrics: Mapping[str, Any], scores: Sequence[Score]) -> str:
     if "rows" not in dataset:
         return "This run has written no dataset yet."
     made = f"{count(dataset['rows'])} rows in {len(read_labels(metrics)) or 'unnamed'} labels"
+    if dataset.get("from"):
+        made += f", taken from {model_name(str(dataset['from']))}"
     if synthesis.get("teacher"):
         made += f", written by {model_name(synthesis['teacher'])}"
     if synthesis.get("method"):
@@ -109,15 +111,18 @@ def missing_parts(
     record: Mapping[str, Any], metrics: Mapping[str, Any], scores: Sequence[Score]
 ) -> list[str]:
     """Name what a finished run would have and this one has not."""
+    asked = (record.get("resolved") or {}).get("metrics")
+    outside = bool((metrics.get("dataset") or {}).get("from"))
     seen = {
         "the record of its settings (run.json)": bool(record),
         "the task": bool(metrics.get("task")),
         "a dataset": bool(metrics.get("dataset")),
-        "counts of the synthesis": bool(metrics.get("synthesis")),
+        "counts of the synthesis": outside or bool(metrics.get("synthesis")),
         "a student trained on the dataset": any(score.on_dataset for score in scores),
         "a student trained on the seeds alone": first_trained_on(scores, "seeds") is not None,
         "the majority baseline": bool((metrics.get("baselines") or {}).get("majority")),
         # Rows of a method that retrieves nothing are grounded in nothing.
+        "metrics of the dataset": bool(metrics.get("quality")) or not asked,
         "a measure of grounding": bool(metrics.get("grounding")) or not metrics.get("documents"),
     }
     return [part for part, there in seen.items() if not there]

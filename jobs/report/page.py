@@ -87,6 +87,7 @@ def _context(run: Store, record: Mapping[str, Any], metrics: Mapping[str, Any]) 
         "causal": bool(scores) and metrics["students"][scores[0].name].get("kind") == "causal",
         "knowledge": read_knowledge(run, metrics),
         "rows": sample_rows(run, each, nearest_gold(metrics, gold)),
+        "outside": bool((metrics.get("dataset") or {}).get("from")),
         "worries": worries(metrics, scores),
         "figures": figures(metrics),
         "not_computed": not_computed(metrics),

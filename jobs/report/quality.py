@@ -128,11 +128,15 @@ def _distance(metrics: Mapping[str, Any]) -> Iterator[Figure]:
         reading = f"how near the rows are to gold rows, 0 to 1, over {len(told['scores'])} clusterings"
         yield Figure(
             "MAUVE",
-            f"{told['mean']:.3f} ± {told['std']:.3f}",
+            _with_spread(told["mean"], told["std"]),
             NONE,
             count(told["n"]),
             f"{reading}; {warned}" if warned else reading,
         )
+
+
+def _with_spread(mean: float, std: float | None) -> str:
+    return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
 
 
 def _entities(metrics: Mapping[str, Any]) -> Iterator[Figure]:

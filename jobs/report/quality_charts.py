@@ -138,5 +138,5 @@ def map_chart(metrics: Mapping[str, Any]) -> Markup | None:
         axes.set_ylabel(f"second ({100 * shares[1]:.0f} %)")
         axes.set_xticks([])
         axes.set_yticks([])
-        figure.legend(loc="outside upper left", ncols=5, frameon=False)
+        figure.legend(loc="outside upper left", ncols=5, frameon=False, markerscale=2)
         return to_svg(figure, "map", "Rows and gold rows by meaning, in two dimensions")

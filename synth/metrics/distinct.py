@@ -18,7 +18,8 @@ class Distinct(MetricSettings):
 
     High is diverse. Both depend on the number of texts: compare figures of equal `n`. The vocabulary comes in
     two ways: the distinct tokens of all texts; and TarGEN's, the sum over texts of the distinct tokens that
-    are no stop words of spaCy's English list (as in its code `The` is none, and punctuation counts).
+    are no stop words of spaCy's English list, in whatever case. As in its code punctuation counts; white
+    space, which counts there, does not.
     """
 
     name: ClassVar[str] = "distinct"
@@ -76,6 +77,6 @@ def _not_stopped(words: Words) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return for each text how many distinct tokens it has that are no stop words."""
     from spacy.lang.en.stop_words import STOP_WORDS
 
-    stops = np.array([token in STOP_WORDS for token in words.vocabulary.to_pylist()], bool)
+    stops = np.array([token.lower() in STOP_WORDS for token in words.vocabulary.to_pylist()], bool)
     ids, texts, _ = counted(single(words), len(words.lengths))
     return np.bincount(texts[~stops[ids]], minlength=len(words.lengths))

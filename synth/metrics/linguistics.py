@@ -60,7 +60,8 @@ class Entities:
     """Named entities: type and exact surface, as a spaCy model's recogniser finds them.
 
     model is an installed package (`en_core_web_lg`, or `package:` and its import name) or a folder. Nothing
-    but the recogniser runs; texts beyond LONGEST_PIECE characters are read in pieces.
+    but the recogniser runs; texts beyond LONGEST_PIECE characters are read in pieces. SynthesizRR's code ran
+    the parser before it, at whose sentence ends entities end: 14 of 2,000 AG News texts have others then.
     """
 
     model: str = "en_core_web_lg"

@@ -33,6 +33,7 @@ def write_recipe(folder: Path, run: str, rows: int, seeds: int = 0, **teacher: A
         "teacher": {"backend": "scripted", "refuse": 0.1, "empty": 0.05, "repeat": 0.05, "cut_off": 0.1}
         | teacher,
         "targets": {"rows_per_label": rows},
+        "metrics": None,
     }
     path = folder / f"{run}.yaml"
     path.write_text(yaml.safe_dump(recipe))

@@ -56,7 +56,7 @@ def test_the_table_of_methods_has_all_of_them() -> None:
     assert sorted(table) == sorted(path.stem for path in (ROOT / "synth" / "methods").glob("[a-z]*.py"))
 
 
-@pytest.mark.parametrize("page", ["methods.md", "quality.md", "teachers.md"])
+@pytest.mark.parametrize("page", ["methods.md", "metrics.md", "quality.md", "teachers.md"])
 def test_what_the_pages_show_of_recipes_is_valid(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

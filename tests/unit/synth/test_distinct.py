@@ -35,15 +35,15 @@ def test_n_grams_do_not_reach_over_the_end_of_a_text() -> None:
 
 
 def test_the_metric_counts_tokens_n_grams_and_both_vocabularies() -> None:
-    # A word with a capital is no stop word.
-    found = measure(Distinct(), some(["The cat the cat.", "A cat and the cat sat ."]))
+    # Cat and cat are two tokens; The is as much a stop word as the.
+    found = measure(Distinct(), some(["The cat the cat.", "A Cat and the cat sat ."]))
     assert (found["n"], found["tokens"]) == (2, 12)
     assert found["vocabulary"] == {
-        "types": len({"The", "cat", "the", ".", "A", "and", "sat"}),
-        "sum_over_texts": len({"The", "cat", "."}) + len({"A", "cat", "sat", "."}),
-        "mean_of_texts": 3.5,
+        "types": len({"The", "cat", "the", ".", "A", "Cat", "and", "sat"}),
+        "sum_over_texts": len({"cat", "."}) + len({"Cat", "cat", "sat", "."}),
+        "mean_of_texts": 3.0,
     }
-    assert found["distinct"]["1"] == pytest.approx(7 / 12)
+    assert found["distinct"]["1"] == pytest.approx(8 / 12)
     assert found["distinct"]["2"] == pytest.approx(9 / 10)
     assert json.loads(json.dumps(found)) == found
 

@@ -1,6 +1,5 @@
 import json
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -90,20 +89,6 @@ def test_equal_rows_have_no_diversity_and_labels_of_one_row_no_figure() -> None:
     alone = Meaning(encoder=ENCODER).measure(given_vectors(rows=vectors[:2], labels=[("a",), ("b",)]))
     assert alone["labels"] == {}
     assert "within_labels" not in alone
-
-
-def test_two_dimensions_are_umaps_own() -> None:
-    vectors = random_vectors(40, 12)
-    found = Meaning(encoder=ENCODER, umap=True, umap_seed=3).measure(given_vectors(rows=vectors))["umap"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import umap
-
-        points = umap.UMAP(random_state=3).fit_transform(vectors)
-    assert points.shape == (40, 2)
-    assert found["mean_cosine"] == pytest.approx(np.mean(pairs_of_two(points)), abs=2e-6)
-    same = given_vectors(rows=np.repeat(vectors[:1], 40, axis=0))
-    assert "same vector" in Meaning(encoder=ENCODER, umap=True).measure(same)["umap"]["not_computed"]
 
 
 def test_too_many_labels_have_no_matrix() -> None:
