@@ -46,7 +46,7 @@ check: static ## Format, lint, types, import contracts and unit tests: the fast 
 	$(BIN)/pytest tests/unit --quiet $(SPREAD)
 
 .PHONY: test
-test: static $(STAMPS)/vllm ## All of check, and every test that needs no GPU
+test: static $(STAMPS)/vllm $(STAMPS)/browser ## All of check, and every test that needs no GPU
 	$(BIN)/pytest tests -m "not gpu" --durations 40 $(SPREAD)
 
 .PHONY: static
@@ -104,6 +104,15 @@ $(STAMPS)/vllm $(STAMPS)/dev: $(STAMPS)/%: $(LOCKS)/cpu-%.txt $(STAMPS)/cpu
 	@echo "Installing $<"
 	@$(PIP) install --no-deps -r $<
 	@touch $@
+
+# Pages are tested in a browser where there is one, or one can be had from Debian; else those tests are skipped.
+$(STAMPS)/browser: | $(STAMPS)/python
+	@command -v chromium chromium-browser google-chrome >/dev/null && touch $@ && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing chromium (Debian)"; \
+		{ apt-get install -y -qq chromium || { apt-get update -qq && apt-get install -y -qq chromium; }; } >/dev/null 2>&1 \
+			|| echo "chromium could not be had: the pages are not tested in a browser" >&2; \
+	else echo "no chromium here: the pages are not tested in a browser" >&2; fi; touch $@
 
 # DeepSpeed comes as source and looks for torch when it is built; what it compiles, it compiles when it is used.
 $(STAMPS)/deepspeed: $(LOCKS)/cpu-deepspeed.txt $(STAMPS)/cpu

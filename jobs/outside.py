@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from cluster.errors import DataError
 from cluster.rundir import check_fingerprint, read_metrics, record_run, update_metrics
 from cluster.settings import digest
-from jobs.outside_settings import DatasetSettings
+from jobs.outside_settings import DatasetSettings, column_of, corpus_of
 from jobs.stage import Stage
 from retrieval.reading.counting import Words
 from retrieval.reading.files import corpus_files
@@ -35,7 +35,7 @@ def take_in(stage: Stage, settings: DatasetSettings) -> None:
     FingerprintError when the run was begun with other rows. A row's id is a hash of its content and of how
     many rows before it have the same.
     """
-    corpus = _corpus(settings, stage.task.settings)
+    corpus = corpus_of(settings, stage.task.settings)
     try:
         files = corpus_files(corpus)
         # Where it lies does not matter, nor does what becomes of rows that cannot be used.
@@ -86,22 +86,6 @@ def _take_in(
     stage.progress.step("taken_in", f"Dataset: {len(rows):,} rows of {settings.path}{left}", rows=len(rows))
 
 
-def _corpus(settings: DatasetSettings, task: TaskSettings) -> CorpusSettings:
-    others = [_column(task, name) for name in task.fields if name != "text"]
-    return CorpusSettings(
-        path=settings.path,
-        format=settings.format,
-        text=(_column(task, "text"),),
-        title=None,
-        metadata=(settings.label, *others),
-        bad_rows=settings.bad_rows,
-    )
-
-
-def _column(task: TaskSettings, field: str) -> str:
-    return task.columns.get(field, field)
-
-
 def _rows(
     settings: DatasetSettings,
     corpus: CorpusSettings,
@@ -119,7 +103,7 @@ def _rows(
         document = outcome.document
         given = document.metadata.get(settings.label, "")
         label = names.get(given, given)
-        fields = {name: document.metadata.get(_column(task, name), "") for name in task.fields}
+        fields = {name: document.metadata.get(column_of(task, name), "") for name in task.fields}
         fields["text"] = document.text
         lacking = [name for name, value in fields.items() if not value.strip()]
         if label not in places or lacking:
@@ -134,7 +118,7 @@ def _rows(
 
 def _why(settings: DatasetSettings, task: TaskSettings, given: str, lacking: Sequence[str]) -> str:
     if lacking:
-        return f"column {_column(task, lacking[0])!r} must be a text that is not empty"
+        return f"column {column_of(task, lacking[0])!r} must be a text that is not empty"
     known = ", ".join(task.labels)
     return (
         f"column {settings.label!r} holds {given!r}, which is no label; the task has {known}; "

@@ -4,7 +4,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from cluster.errors import DataError
 from cluster.settings import Settings
+from retrieval.settings import CorpusSettings
+from synth.task import TaskSettings
 
 
 class DatasetSettings(Settings):
@@ -22,6 +25,34 @@ class DatasetSettings(Settings):
     """What a row that cannot be used does: stop with its place, or be left out and counted."""
     refused_share: float = Field(default=0.05, gt=0, le=1)
     """Share of such rows above which it stops after all."""
+
+
+def corpus_of(settings: DatasetSettings, task: TaskSettings) -> CorpusSettings:
+    """Return how its files are read."""
+    others = [column_of(task, name) for name in task.fields if name != "text"]
+    return CorpusSettings(
+        path=settings.path,
+        format=settings.format,
+        text=(column_of(task, "text"),),
+        title=None,
+        metadata=(settings.label, *others),
+        bad_rows=settings.bad_rows,
+    )
+
+
+def column_of(task: TaskSettings, field: str) -> str:
+    """Return the column that holds a field of a task."""
+    return task.columns.get(field, field)
+
+
+def check_dataset(settings: DatasetSettings, task: TaskSettings) -> None:
+    """Find the files, without reading them; DataError when there are none."""
+    from retrieval.reading.files import unhashed_files
+
+    try:
+        unhashed_files(corpus_of(settings, task))
+    except DataError as error:
+        raise DataError(f"dataset: {error}") from error
 
 
 def completed(data: Any) -> Any:

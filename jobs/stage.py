@@ -11,6 +11,7 @@ from cluster.progress import Progress
 from cluster.rundir import owned, read_run, record_run
 from cluster.session import check_shared, connected, in_job
 from cluster.storage import Store, open_store
+from jobs.outside_settings import check_dataset
 from jobs.recipe import Recipe
 from synth.method import Lesson
 from synth.task import Gold, Task, load_task, load_test, load_train
@@ -86,6 +87,8 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
     _check_rounds(recipe, task)
     test = tuple(load_test(task)) if recipe.students or task.settings.test else ()
     train = tuple(load_train(task))
+    if recipe.dataset is not None:
+        check_dataset(recipe.dataset, task.settings)
     if recipe.corpus is not None:
         check_corpus(recipe.corpus)
     if recipe.index is not None and recipe.index.encoder is not None:

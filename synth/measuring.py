@@ -137,7 +137,7 @@ def _wanted(metrics: Mapping[str, MetricSettings], sides: Sides) -> Iterator[_Wa
     most: dict[_Place, _Wanted] = {}
     for metric in metrics.values():
         for side, features in metric.features().items():
-            texts = sides[side].first(metric.sample if side == "rows" else None).texts
+            texts = sides[side].first(metric.how_many(side)).texts
             for feature in features:
                 place = (side, feature)
                 if place not in most or len(texts) > len(most[place].texts):

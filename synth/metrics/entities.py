@@ -47,6 +47,10 @@ class EntityDiversity(MetricSettings):
         read = Entities(self.model)
         return {"rows": (read,), "gold": (read,)}
 
+    def how_many(self, side: Side) -> int | None:
+        """Return how many texts of a side its features are read of."""
+        return self.sample
+
     def measure(self, data: Measured) -> dict[str, Any]:
         """Return counts and entropy in bits for rows and gold rows, and what rows share with gold rows."""
         read, n = Entities(self.model), len(data.need_rows(1))

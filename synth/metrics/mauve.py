@@ -65,6 +65,10 @@ class Mauve(MetricSettings):
         feature = self._feature()
         return {"rows": (feature,), "gold": (feature,)} if feature else {}
 
+    def how_many(self, side: Side) -> int | None:
+        """Return how many texts of a side its features are read of: all gold rows where they are repeated."""
+        return None if side == "gold" and self.cycle else self.sample
+
     def measure(self, data: Measured) -> dict[str, Any]:
         """Return `mean`, `std` (None with one seed) and `scores` over the seeds, and what they rest on.
 

@@ -122,6 +122,10 @@ class MetricSettings(Settings):
         """Return what is to be read of the texts of each side before it measures."""
         return {}
 
+    def how_many(self, side: Side) -> int | None:
+        """Return how many texts of a side its features are read of; None for all that there are."""
+        return self.sample if side == "rows" else None
+
     def measure(self, data: Measured) -> dict[str, Any]:
         """Return the figures, as JSON has them, with `n`, the rows measured; NotComputed says why not."""
         raise NotImplementedError

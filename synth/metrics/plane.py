@@ -28,6 +28,10 @@ class Plane(MetricSettings):
     def features(self) -> Mapping[Side, tuple[Feature, ...]]:
         return embeddings(self.encoder, "rows", "gold")
 
+    def how_many(self, side: Side) -> int | None:
+        """Return how many texts of a side its features are read of."""
+        return _GOLD if side == "gold" else self.sample
+
     def measure(self, data: Measured) -> dict[str, Any]:
         """Return `points`: x, y, the place of the row's first label in `labels`, and 0 for rows, 1 for gold.
 
