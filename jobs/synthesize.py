@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from cluster.errors import FingerprintError
 from cluster.ledger import Ledger, part_count
 from cluster.rundir import check_fingerprint, read_metrics, record_run, update_metrics
 from jobs.bias import measure_bias
@@ -36,6 +37,10 @@ def run(stage: Stage) -> int:
     if stage.recipe.dataset is not None:
         take_in(stage, stage.recipe.dataset)
         return 0
+    if "from" in (read_metrics(stage.run).get("dataset") or {}):
+        raise FingerprintError(
+            f"{stage.run.url}: holds what another tool made; name this run otherwise with --set run=NAME"
+        )
     order = _order(stage)
     ledger = Ledger(stage.run, stage.lease, ledger_schema(stage.task.settings.fields))
     rounds = worked(stage, replace(order, ledger=ledger))

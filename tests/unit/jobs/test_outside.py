@@ -172,7 +172,6 @@ def test_a_run_that_took_nothing_in_may_still_be_given_other_rows(tmp_path: Path
     assert without_ids(taken(tmp_path, jsonl(path))) == ROWS
 
 
-@pytest.mark.xfail(strict=True, reason="take_in keeps the rows that a synthesis left in the run, silently")
 def test_rows_that_a_teacher_wrote_are_not_taken_for_those_of_the_dataset(tmp_path: Path) -> None:
     run = stage(tmp_path, {"path": str(jsonl(tmp_path / "rows.jsonl"))})
     update_metrics(run.run, dataset={"rows": 5})
@@ -181,7 +180,6 @@ def test_rows_that_a_teacher_wrote_are_not_taken_for_those_of_the_dataset(tmp_pa
         take_in(run, run.recipe.dataset)
 
 
-@pytest.mark.xfail(strict=True, reason="what a saved dataset says of its labels is not read")
 def test_a_saved_dataset_says_itself_what_its_labels_are(tmp_path: Path) -> None:
     assert without_ids(taken(tmp_path, saved(tmp_path / "saved"))) == ROWS
 
@@ -191,7 +189,6 @@ def test_a_saved_dataset_is_read_with_labels_from_the_recipe(tmp_path: Path) -> 
     assert without_ids(rows) == ROWS
 
 
-@pytest.mark.xfail(strict=True, reason="the names of the first file's labels are taken for those of all")
 def test_each_parquet_file_says_what_its_own_labels_are(tmp_path: Path) -> None:
     parquet(tmp_path / "set/a.parquet", rows=ROWS[:2])
     parquet(tmp_path / "set/b.parquet", names=NAMES[::-1], rows=ROWS[2:])
@@ -241,7 +238,6 @@ def test_what_a_dataset_is_not_told_by_is_named(tmp_path: Path, given: Row) -> N
         load_recipe(recipe(tmp_path, dataset=given))
 
 
-@pytest.mark.xfail(strict=True, reason="whether the dataset is there is not looked at before the run begins")
 def test_a_dataset_that_is_not_there_is_found_missing_before_anything_begins(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.jsonl"):
         check(load_recipe(recipe(tmp_path, dataset={"path": "absent.jsonl"})))
