@@ -118,8 +118,8 @@ def _recipe(name: str, task: str, run: str, folder: Path, options: argparse.Name
         "targets": {"rows_per_label": options.rows, "ceiling": 8},
         "feedback": {
             "student": student,
-            # Of few rows, or a night's constants would take the night: 2,000 of the small LSTM's steps.
-            "weights": {"outer_iterations": 20, "least_steps": 100},
+            # Of few rows, or a night's constants would take the night: 400 steps of a smaller LSTM.
+            "weights": {"outer_iterations": 10, "least_steps": 40, "hidden": 100},
         },
         "students": [{"name": "minilm", **student}],
         "seeds_only": False,

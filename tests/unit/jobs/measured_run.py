@@ -21,7 +21,6 @@ def row(place: int) -> str:
 
 def measured() -> dict[str, Any]:
     """Answers as metrics give them, of six rows and four gold rows, that are nothing to worry about."""
-    nothing = {"rows": 0, "share": 0.0, "ids": []}
     apart = {"n": 4, "mean": 0.2, "share_alike": 0.0, "pairs": [pair(row(0), GOLD[0], 0.61)]}
     lengths = {"tokens": {"n": 6, "mean": 41.5}, "flesch_grade": {"n": 6, "mean": 8.25}}
     return {
@@ -56,9 +55,9 @@ def measured() -> dict[str, Any]:
             "distance": {"wasserstein": 2.0, "ks": 0.21},
             "histogram": {"edges": [10, 20, 30, 40], "rows": [1, 3, 2], "gold": [2, 1, 1]},
         },
-        "nearest": {"n": 6, "alike": 0.95, "gold": apart, "rows": apart | {"pairs": []}, "examples": []},
+        "nearest": {"n": 6, "alike": 0.95, "gold": apart, "rows": {**apart, "pairs": []}, "examples": []},
         "nearest_rouge_l": {"n": 6, "gold": {"nearest": [{"id": row(1), "other": GOLD[1], "score": 0.4}]}},
-        "copies": {"n": 6, "repeated": nothing, "contradicting": nothing, "gold": {"of": 4, **nothing}},
+        "copies": {"n": 6, "repeated": none(), "contradicting": none(), "gold": {"of": 4, **none()}},
         "bound_terms": {"n": 6, "gold_n": 4, "terms": []},
         "labels": {"n": 6, "without_rows": []},
         "map": {
@@ -70,9 +69,19 @@ def measured() -> dict[str, Any]:
     }
 
 
+def none() -> dict[str, Any]:
+    return {"rows": 0, "share": 0.0, "ids": []}
+
+
 def same(rows: dict[str, Any], gold: dict[str, Any]) -> dict[str, Any]:
     """An answer with figures of all rows, which are others, and of as many rows as gold rows."""
-    return {"n": 6, **scaled(rows), "gold_n": 4, "gold": gold, "gold_same_n": {"n": 4, "rows": rows, "gold": gold}}
+    return {
+        "n": 6,
+        **scaled(rows),
+        "gold_n": 4,
+        "gold": gold,
+        "gold_same_n": {"n": 4, "rows": rows, "gold": gold},
+    }
 
 
 def scaled(figures: dict[str, Any]) -> dict[str, Any]:
