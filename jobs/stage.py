@@ -95,6 +95,8 @@ def check(recipe: Recipe, teacher: bool = True) -> Plan:
         resolve_model(recipe.index.encoder.model)
     if recipe.curation.semantic is not None:
         resolve_model(recipe.curation.semantic.encoder.model)
+    if recipe.metrics is not None and recipe.metrics.encoder is not None:
+        resolve_model(recipe.metrics.encoder.model)
     for student in (*recipe.students, *_examiners(recipe)):
         resolve_model(student.base)
     plan = Plan(recipe, task, test, "", train=train)

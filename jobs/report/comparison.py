@@ -16,6 +16,7 @@ SIGNIFICANT = 0.05
 """Largest corrected p of a difference that is called more than luck."""
 _WIDTH = 8.2
 _SELF_BLEU = "5"
+_KINDS = ("method", "gold", "seeds", "teacher", "majority")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,14 @@ def _figure(quality: Mapping[str, Any], metric: str, *path: str) -> float | None
 def lines_of(task: Mapping[str, Any]) -> list[Line]:
     """Return the lines of a task's table: methods, the best first, then what they are held against."""
     lines = [line for entry in task["entries"] for line in _lines(entry)]
-    return sorted(lines, key=lambda line: (line.student, line.kind != "method", -(line.mean or 0.0)))
+    return sorted(lines, key=lambda line: (line.student or "~", _KINDS.index(line.kind), -(line.mean or 0.0)))
+
+
+def table_of(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Return the headings of the columns that hold anything, and the cells of each line under them."""
+    cells = [line.columns() for line in lines]
+    kept = [place for place in range(len(HEADINGS)) if any(row[place] != NONE for row in cells)]
+    return [HEADINGS[place] for place in kept], [[row[place] for place in kept] for row in cells]
 
 
 def _lines(entry: Mapping[str, Any]) -> Iterator[Line]:
@@ -111,28 +119,32 @@ def _lines(entry: Mapping[str, Any]) -> Iterator[Line]:
 
 def write_comparison(folder: Store, result: Mapping[str, Any]) -> str:
     """Write `comparison.html`, which loads nothing and needs no script, and return where it is."""
-    tasks = [
-        {
-            "name": name,
-            "test_rows": task["test_rows"],
-            "lines": (lines := lines_of(task)),
-            "failed": [line for line in lines if line.failed],
-            "short": _short(lines),
-            "chart": chart(name, lines),
-            "pairs": {student: _sorted(pairs) for student, pairs in task["significance"].items()},
-        }
-        for name, task in result["tasks"].items()
-    ]
+    tasks = [_section(name, task) for name, task in result["tasks"].items()]
     page = environment().get_template("comparison.html.j2")
     context = {
         "name": result["comparison"],
         "equal": equal(result["equal"]),
-        "headings": HEADINGS,
         "tasks": tasks,
         "significant": SIGNIFICANT,
     }
     folder.write(PAGE, page.render(context).encode())
     return f"{folder.url}/{PAGE}"
+
+
+def _section(name: str, task: Mapping[str, Any]) -> dict[str, Any]:
+    lines = lines_of(task)
+    made = [line for line in lines if not line.failed]
+    headings, cells = table_of(made)
+    return {
+        "name": name,
+        "test_rows": task["test_rows"],
+        "headings": headings,
+        "lines": list(zip(made, cells, strict=True)),
+        "failed": [line for line in lines if line.failed],
+        "short": _short(lines),
+        "chart": chart(name, lines),
+        "pairs": {student: _sorted(pairs) for student, pairs in task["significance"].items()},
+    }
 
 
 def equal(measure: Mapping[str, Any]) -> str:
@@ -190,12 +202,14 @@ def worded(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"Comparison {result['comparison']}: {equal(result['equal'])}"
     for name, task in result["tasks"].items():
         lines = lines_of(task)
+        made = [line for line in lines if not line.failed]
         wide = max(len(_called(line)) for line in lines)
+        headings, cells = table_of(made)
         yield f"{name}, {count(task['test_rows'])} gold test rows:"
-        yield f"  {'':<{wide}}" + "".join(f"{heading:>15}" for heading in HEADINGS)
-        for line in lines:
-            told = line.failed or "".join(f"{cell:>15}" for cell in line.columns())
-            yield f"  {_called(line):<{wide}}{'  failed: ' if line.failed else ''}{told}"
+        yield f"  {'':<{wide}}" + "".join(f"{heading:>15}" for heading in headings)
+        for line, row in zip(made, cells, strict=True):
+            yield f"  {_called(line):<{wide}}" + "".join(f"{cell:>15}" for cell in row)
+        yield from (f"  {_called(line):<{wide}}  failed: {line.failed}" for line in lines if line.failed)
         for student, pairs in task["significance"].items():
             sure = [pair for pair in _sorted(pairs) if pair["p_corrected"] <= SIGNIFICANT]
             yield f"  {student}: {len(sure)} of {len(pairs)} differences more than luck (p ≤ {SIGNIFICANT})"
