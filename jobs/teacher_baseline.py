@@ -18,7 +18,7 @@ def ask_teacher(stage: Stage, settings: TeacherBaseline, shots: int) -> Entry:
 
     A reply that names no label, or several, is wrong. What was asked before is not asked again.
     """
-    name = f"teacher, {shots} shots" if shots else "teacher, zero-shot"
+    name = f"teacher, {shots} shot{'s' if shots > 1 else ''}" if shots else "teacher, zero-shot"
     rows = _drawn(stage.plan.test, settings.rows)
     labeller = Labeller(stage.task, shots, settings.draw_seed)
     if shots and not labeller.shots:

@@ -1,4 +1,4 @@
-"""A run folder with everything that a report shows, its metrics measured for real; and a comparison's result."""
+"""A run folder with all that a report shows, its metrics measured for real; and a comparison's result."""
 
 import json
 from pathlib import Path

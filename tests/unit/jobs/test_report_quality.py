@@ -352,7 +352,10 @@ def test_an_index_lends_its_encoder_and_null_measures_nothing(
     monkeypatch.setattr(quality_module, "measure_all", cluster)
     assert quality(given) == {} == cluster.asked
     encoder = EncoderSettings(model="m", preset="e5")
-    changes = {"metrics": metrics_settings().model_validate({"vendi": None}), "index": IndexSettings(encoder=encoder)}
+    changes = {
+        "metrics": metrics_settings().model_validate({"vendi": None}),
+        "index": IndexSettings(encoder=encoder),
+    }
     recipe = given.recipe.model_copy(update=changes)
     assert quality(replace(given, plan=replace(given.plan, recipe=recipe))) == {}
     assert "vendi" not in cluster.asked["metrics"]
