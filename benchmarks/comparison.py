@@ -1,10 +1,10 @@
-"""Methods beside each other on two real tasks with a small teacher: what `nightshift compare` makes of them.
+"""Methods beside each other on two real tasks with a small teacher, as `nightshift compare` shows them.
 
 python -m benchmarks.comparison --data DIR [--rows 12] [--backend vllm] [--keep DIR] [--json FILE]
 
-DIR holds the gold sets (agnews, sst2: train.jsonl.zst, test.jsonl.zst). Five methods that need no
-corpus write so many rows of each label; MiniLM students learn them, two runs each; gold rows, seeds and the teacher
-itself stand beside them. The table is printed as the verb prints it. With --keep the folder stays and resumes.
+DIR holds the gold sets (agnews, sst2: train.jsonl.zst, test.jsonl.zst). Five methods without a corpus each
+write so many rows of each label; MiniLM students learn them, two runs each; gold rows, seeds and the teacher
+itself stand beside them. The table is printed as the verb prints it. With --keep it stays and resumes.
 """
 
 import argparse

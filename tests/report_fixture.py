@@ -87,7 +87,7 @@ def _write_rows(folder: Path, rows: Texts) -> None:
 
 
 def comparison_result() -> dict[str, Any]:
-    """Return a comparison of two methods with baselines, one of them failed, with names that try to break it."""
+    """Return a comparison of methods, one of them failed, and baselines; a name tries to break the page."""
 
     def entry(name: str, kind: str, *accuracies: float, **facts: Any) -> dict[str, Any]:
         mean = sum(accuracies) / len(accuracies)
