@@ -52,7 +52,9 @@ def cell(stage: Stage, name: str) -> Entry:
     """Return the entry of a method's run that is complete."""
     metrics = read_metrics(stage.run)
     synthesis, dataset = metrics.get("synthesis") or {}, metrics["dataset"]
-    tokens = (synthesis.get("prompt_tokens") or 0) + (synthesis.get("reply_tokens") or 0)
+    spent = [synthesis.get("prompt_tokens"), synthesis.get("reply_tokens")]
+    # Nobody knows what the rows of another tool cost.
+    tokens = sum(each or 0 for each in spent) if synthesis else None
     rows, replies = dataset["rows"], synthesis.get("rows") or {}
     facts = {
         "rows": rows,
@@ -60,7 +62,7 @@ def cell(stage: Stage, name: str) -> Entry:
         "accepted": replies.get("accepted"),
         "returned": replies.get("returned"),
         "tokens": tokens,
-        "tokens_per_row": tokens / rows if rows else None,
+        "tokens_per_row": tokens / rows if rows and tokens is not None else None,
         "money": ((metrics.get("costs") or {}).get("money") or {}).get("total"),
         "seconds": synthesis.get("seconds"),
         "stopped": synthesis.get("stopped"),
@@ -83,6 +85,8 @@ def baseline_entries(stage: Stage) -> list[Entry]:
             rows = {"rows": _rows_of(stage, found[0].name)}
             entries.append(Entry(kind, kind, stage.recipe.run, rows, *_students(stage, named)))
     labels = [row.labels for row in stage.plan.test]
+    if not labels:
+        return entries
     most = max(set(labels), key=lambda each: (labels.count(each), each))
     told = {"accuracies": [labels.count(most) / len(labels)], "label": " + ".join(most)}
     return [*entries, Entry("majority class", "majority", stage.recipe.run, {}, {"": _spread(told)})]
@@ -136,8 +140,8 @@ def significance(entries: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
 
 def _pairs(entries: Sequence[Entry], student: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    asked = {entry.name: entry.right.get(student) or entry.right.get("") for entry in entries}
-    answered = [(name, right) for name, right in asked.items() if right]
+    asked = [(entry.name, entry.right.get(student) or entry.right.get("")) for entry in entries]
+    answered = [(name, right) for name, right in asked if right]
     for (one, of_one), (other, of_other) in combinations(answered, 2):
         shared = sorted(of_one.keys() & of_other.keys())
         if shared:

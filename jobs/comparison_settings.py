@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,7 @@ _NO_END = 1_000_000
 class TeacherBaseline(Settings):
     """The teacher itself as a classifier of the gold test rows."""
 
-    shots: tuple[int, ...] = (0, 4)
+    shots: tuple[Annotated[int, Field(ge=0)], ...] = (0, 4)
     """Seeds of each label that it is shown, once for each number; 0 shows none."""
     rows: int | None = Field(default=500, ge=1)
     """Gold test rows that it is asked about, at most; null for all of them."""
@@ -72,13 +72,34 @@ def load_comparison(
 ) -> tuple[Comparison, dict[tuple[str, str], Recipe]]:
     """Read a comparison; return it with the recipe of each (task, method). SettingsError names the cell."""
     comparison = validate(Comparison, override(read_yaml(path), assignments), str(path))
-    recipes = {}
+    recipes: dict[tuple[str, str], Recipe] = {}
     for task, method, data in _cells(comparison):
         try:
-            recipes[task, method] = placed_recipe(data, path)
+            recipes[task, method] = _equal(comparison, placed_recipe(data, path))
         except SettingsError as error:
             raise SettingsError(f"{error}\n({path}: method {method} on task {task})") from error
+    runs: dict[str, tuple[str, str]] = {}
+    for place, recipe in recipes.items():
+        if (other := runs.setdefault(recipe.run, place)) != place:
+            raise SettingsError(
+                f"{path}: run {recipe.run} would be both {' and '.join(other)} and {' and '.join(place)}; "
+                "name a task or method otherwise"
+            )
     return comparison, recipes
+
+
+def _equal(comparison: Comparison, recipe: Recipe) -> Recipe:
+    """Return the recipe; SettingsError when it changes what is to be equal for all."""
+    key: str
+    wanted: int | None
+    if comparison.rows_per_label is not None:
+        key, wanted = "targets.rows_per_label", comparison.rows_per_label
+        given: Any = recipe.targets.rows_per_label
+    else:
+        key, wanted, given = "limits.tokens", comparison.tokens, recipe.limits.tokens
+    if given != wanted:
+        raise SettingsError(f"{key}: is {wanted} for every method and task; leave it out here")
+    return recipe
 
 
 def baseline_of(comparison: Comparison, name: str, recipe: Recipe, seeds: bool, gold: bool) -> Recipe:
@@ -94,6 +115,8 @@ def baseline_of(comparison: Comparison, name: str, recipe: Recipe, seeds: bool, 
         for student in recipe.students
     )
     changed: dict[str, Any] = {"run": f"{comparison.comparison}-{name}-{BASELINES}", "students": students}
+    # A method's budget is not the teacher's own.
+    changed["limits"] = recipe.limits.model_copy(update={"tokens": None})
     changed |= dict.fromkeys(("metrics", "cartography", "oracle", "information", "tune", "incubation"))
     return recipe.model_copy(update=changed | {"seeds_only": False})
 

@@ -11,7 +11,7 @@ from cluster.errors import DataError, FingerprintError
 from cluster.rundir import check_fingerprint, read_metrics, record_run, update_metrics
 from cluster.settings import digest
 from jobs.outside_rows import outside_rows
-from jobs.outside_settings import DatasetSettings, corpus_of
+from jobs.outside_settings import DatasetSettings, corpus_of, of_dataset
 from jobs.stage import Stage
 from retrieval.reading.files import corpus_files
 from retrieval.reading.records import CorpusFile
@@ -45,15 +45,15 @@ def take_in(stage: Stage, settings: DatasetSettings) -> None:
         if not read_metrics(stage.run).get("dataset"):
             _take_in(stage, settings, files)
     except DataError as error:
-        raise DataError(f"dataset: {error}") from error
+        raise of_dataset(error) from error
 
 
 def _take_in(stage: Stage, settings: DatasetSettings, files: Sequence[CorpusFile]) -> None:
     task, refused = stage.task.settings, Counter[str]()
     rows = list(outside_rows(settings, task, files, refused))
-    if not rows:
+    if not rows and not refused:
         raise DataError(f"{settings.path}: holds no rows; check dataset.path")
-    if refused.total() > settings.refused_share * (len(rows) + refused.total()):
+    if not rows or refused.total() > settings.refused_share * (len(rows) + refused.total()):
         reasons = ", ".join(f"{count} {reason}" for reason, count in refused.items())
         raise DataError(f"{settings.path}: {refused.total():,} rows cannot be used ({reasons}); mend them")
     shards = [rows[start : start + _SHARD_ROWS] for start in range(0, len(rows), _SHARD_ROWS)]

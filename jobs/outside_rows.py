@@ -40,7 +40,7 @@ def outside_rows(
         lacking = [name for name, value in fields.items() if not value.strip()]
         if label not in places or lacking:
             if settings.bad_rows == "stop":
-                given = document.metadata.get(settings.label, "")
+                given = document.metadata.get(settings.label)
                 raise DataError(f"{outcome.place}: {_why(settings, task, given, lacking)}")
             refused["no_field" if lacking else "unknown_label"] += 1
             continue
@@ -60,7 +60,9 @@ def _labelled(
             yield outcome, names.get(given, given)
 
 
-def _why(settings: DatasetSettings, task: TaskSettings, given: str, lacking: Sequence[str]) -> str:
+def _why(settings: DatasetSettings, task: TaskSettings, given: str | None, lacking: Sequence[str]) -> str:
+    if given is None:
+        return f"has no column {settings.label!r}; dataset.label names another one"
     if lacking:
         return f"column {column_of(task, lacking[0])!r} must be a text that is not empty"
     known = ", ".join(task.labels)

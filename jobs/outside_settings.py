@@ -1,5 +1,6 @@
 """Where rows that another tool made are, and which of their columns is what."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field
@@ -52,7 +53,23 @@ def check_dataset(settings: DatasetSettings, task: TaskSettings) -> None:
     try:
         unhashed_files(corpus_of(settings, task))
     except DataError as error:
-        raise DataError(f"dataset: {error}") from error
+        raise of_dataset(error) from error
+
+
+_KEYS = {
+    "set corpus.text": "set the task's columns, or dataset.label",
+    "set corpus.long to truncate or chunk": "shorten it",
+    "corpus.": "dataset.",
+}
+"""What messages of whoever reads a corpus mean here."""
+
+
+def of_dataset(error: DataError) -> DataError:
+    """Return an error of reading as one of the dataset: its remedies name keys that there are."""
+    message = re.sub(r"^corpus ", "", str(error))
+    for corpus, dataset in _KEYS.items():
+        message = re.sub(rf"(?<![/\w]){re.escape(corpus)}(?![/\d])", dataset, message)
+    return DataError(f"dataset: {message}")
 
 
 def completed(data: Any) -> Any:

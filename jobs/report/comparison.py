@@ -119,7 +119,7 @@ def _lines(entry: Mapping[str, Any]) -> Iterator[Line]:
 
 def write_comparison(folder: Store, result: Mapping[str, Any]) -> str:
     """Write `comparison.html`, which loads nothing and needs no script, and return where it is."""
-    tasks = [_section(name, task) for name, task in result["tasks"].items()]
+    tasks = [_section(name, task) for name, task in _tasks(result).items()]
     page = environment().get_template("comparison.html.j2")
     context = {
         "name": result["comparison"],
@@ -129,6 +129,19 @@ def write_comparison(folder: Store, result: Mapping[str, Any]) -> str:
     }
     folder.write(PAGE, page.render(context).encode())
     return f"{folder.url}/{PAGE}"
+
+
+def _tasks(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the tasks; for equal tokens no number of rows was wanted, so that none is told."""
+    if not result["equal"].get("tokens"):
+        return dict(result["tasks"])
+    return {
+        name: {
+            **task,
+            "entries": [each | {"facts": each["facts"] | {"target": None}} for each in task["entries"]],
+        }
+        for name, task in result["tasks"].items()
+    }
 
 
 def _section(name: str, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,7 +213,7 @@ def _called(line: Line) -> str:
 def worded(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the tables as lines of text."""
     yield f"Comparison {result['comparison']}: {equal(result['equal'])}"
-    for name, task in result["tasks"].items():
+    for name, task in _tasks(result).items():
         lines = lines_of(task)
         made = [line for line in lines if not line.failed]
         wide = max(len(_called(line)) for line in lines)

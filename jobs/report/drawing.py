@@ -66,4 +66,6 @@ def to_svg(figure: Figure, name: str, description: str) -> Markup:
 def shortened(text: str) -> str:
     """Return a label on one line, at most 30 characters."""
     line = " ".join(text.split())
+    # A legend leaves out what begins with an underscore.
+    line = f"\u200b{line}" if line.startswith("_") else line
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

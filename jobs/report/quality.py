@@ -66,6 +66,15 @@ def figures(metrics: Mapping[str, Any]) -> list[Figure]:
     ]
 
 
+def _number(figure: Any) -> str:
+    """Word a figure; a dash where a reason stands in its place."""
+    return quantity(figure) if isinstance(figure, int | float) else NONE
+
+
+def _count(figure: Any) -> str:
+    return count(figure) if isinstance(figure, int | float) else NONE
+
+
 def _repetition(metrics: Mapping[str, Any]) -> Iterator[Figure]:
     if told := answer(metrics, "self_bleu"):
         same = told.get("gold_same_n") or {}
@@ -74,9 +83,9 @@ def _repetition(metrics: Mapping[str, Any]) -> Iterator[Figure]:
             if order in rows:
                 yield Figure(
                     f"Self-BLEU-{order}",
-                    quantity(rows[order]),
-                    quantity(gold.get(order)),
-                    count(same.get("n") or told["n"]),
+                    _number(rows[order]),
+                    _number(gold.get(order)),
+                    _count(same.get("n") or told["n"]),
                     "how much of a row the others say too; lower is more diverse",
                 )
     if told := answer(metrics, "distinct"):
@@ -85,16 +94,16 @@ def _repetition(metrics: Mapping[str, Any]) -> Iterator[Figure]:
         for order in ("1", "2"):
             yield Figure(
                 f"Distinct-{order}",
-                quantity((rows.get("distinct") or {}).get(order)),
-                quantity((gold.get("distinct") or {}).get(order)),
-                count(same.get("n") or told["n"]),
+                _number((rows.get("distinct") or {}).get(order)),
+                _number((gold.get("distinct") or {}).get(order)),
+                _count(same.get("n") or told["n"]),
                 "different n-grams, of all; higher is more diverse",
             )
         yield Figure(
             "Vocabulary",
-            count((rows.get("vocabulary") or {}).get("types")),
-            count((gold.get("vocabulary") or {}).get("types")),
-            count(same.get("n") or told["n"]),
+            _count((rows.get("vocabulary") or {}).get("types")),
+            _count((gold.get("vocabulary") or {}).get("types")),
+            _count(same.get("n") or told["n"]),
             "different words",
         )
 
@@ -105,9 +114,9 @@ def _meaning(metrics: Mapping[str, Any]) -> Iterator[Figure]:
         rows, gold = same.get("rows") or told, same.get("gold") or {}
         yield Figure(
             "Diversity of meaning",
-            quantity(rows.get("diversity")),
-            quantity(gold.get("diversity")),
-            count(same.get("n") or told["n"]),
+            _number(rows.get("diversity")),
+            _number(gold.get("diversity")),
+            _count(same.get("n") or told["n"]),
             "one less the mean cosine of two rows; higher is more diverse",
         )
     if told := answer(metrics, "vendi"):
@@ -115,9 +124,9 @@ def _meaning(metrics: Mapping[str, Any]) -> Iterator[Figure]:
         rows, gold = same.get("rows") or told, same.get("gold") or {}
         yield Figure(
             "Vendi score",
-            quantity(rows.get("vendi")),
-            quantity(gold.get("vendi")),
-            count(same.get("n") or told["n"]),
+            _number(rows.get("vendi")),
+            _number(gold.get("vendi")),
+            _count(same.get("n") or told["n"]),
             "how many rows would be as diverse if they had nothing in common",
         )
 
@@ -130,7 +139,7 @@ def _distance(metrics: Mapping[str, Any]) -> Iterator[Figure]:
             "MAUVE",
             _with_spread(told["mean"], told["std"]),
             NONE,
-            count(told["n"]),
+            _count(told["n"]),
             f"{reading}; {warned}" if warned else reading,
         )
 
@@ -144,16 +153,16 @@ def _entities(metrics: Mapping[str, Any]) -> Iterator[Figure]:
         gold = told.get("gold") or {}
         yield Figure(
             "Entity entropy",
-            quantity(told["entropy"]),
-            quantity(gold.get("entropy")),
-            count(told["n"]),
+            _number(told["entropy"]),
+            _number(gold.get("entropy")),
+            _count(told["n"]),
             "bits, mean over types of entities; higher is more diverse",
         )
         yield Figure(
             "Entities a row",
-            quantity(told["per_row"]),
-            quantity(gold.get("per_row")),
-            count(told["n"]),
+            _number(told["per_row"]),
+            _number(gold.get("per_row")),
+            _count(told["n"]),
             "how much is named: people, places, works, dates",
         )
 
@@ -168,12 +177,12 @@ def _form(metrics: Mapping[str, Any]) -> Iterator[Figure]:
     for key, name, reading in wordings:
         rows = (told.get("rows") or {}).get(key) or {}
         if "mean" in rows:
-            beside = quantity((gold.get(key) or {}).get("mean"))
-            yield Figure(name, quantity(rows["mean"]), beside, count(told["n"]), reading)
+            beside = _number((gold.get(key) or {}).get("mean"))
+            yield Figure(name, _number(rows["mean"]), beside, _count(told["n"]), reading)
     if copies := answer(metrics, "copies"):
         share, of = copies["repeated"]["share"], (copies.get("gold") or {}).get("share")
         yield Figure(
-            "Rows that repeat another", percent(share), NONE, count(copies["n"]), "but for case and spacing"
+            "Rows that repeat another", percent(share), NONE, _count(copies["n"]), "but for case and spacing"
         )
         if of is not None:
-            yield Figure("Rows that are gold test rows", percent(of), NONE, count(copies["n"]), "a leak")
+            yield Figure("Rows that are gold test rows", percent(of), NONE, _count(copies["n"]), "a leak")

@@ -130,7 +130,6 @@ def words_alone() -> Answers:
     return {"distinct": measure(Distinct(), some(["yes", "no"]), some(["no", "maybe"]))}
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="figures are worded where the answer has a reason")
 @pytest.mark.parametrize("answers", [entities_without_any, words_alone])
 def test_a_figure_that_was_not_computed_is_a_dash(answers: Callable[[], Answers]) -> None:
     assert all(isinstance(figure.rows, str) for figure in figures({"quality": answers()}))
@@ -203,7 +202,6 @@ def test_nothing_is_drawn_of_what_was_not_computed() -> None:
             assert chart({"quality": answers}) is None
 
 
-@pytest.mark.xfail(strict=True, reason="matplotlib leaves names that begin with _ out of a legend")
 def test_a_label_that_begins_with_an_underscore_is_named_too() -> None:
     answer = measured()["map"] | {"labels": ["_other", "a", "b"]}
     assert "_other" in str(map_chart({"quality": {"map": answer}}))
