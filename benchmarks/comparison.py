@@ -1,8 +1,8 @@
 """Methods beside each other on two real tasks with a small teacher, as `nightshift compare` shows them.
 
-python -m benchmarks.comparison --data DIR [--rows 12] [--backend vllm] [--keep DIR] [--json FILE]
+python -m benchmarks.comparison --data DIR [--rows 8] [--backend vllm] [--keep DIR] [--json FILE]
 
-DIR holds the gold sets (agnews, sst2: train.jsonl.zst, test.jsonl.zst). Five methods without a corpus each
+DIR holds the gold sets (agnews, sst2: train.jsonl.zst, test.jsonl.zst). Four methods without a corpus each
 write so many rows of each label; MiniLM students learn them, two runs each; gold rows, seeds and the teacher
 itself stand beside them. The table is printed as the verb prints it. With --keep it stays and resumes.
 """
@@ -29,12 +29,11 @@ CHAT: dict[str, Any] = {"render": "chat", "stop": ["\n\n"], "sampling": {"max_to
 """A model of 135M parameters follows chat turns better than headers, and does not know when to end."""
 METHODS: dict[str, dict[str, Any]] = {
     "fewgen-0": {"name": "fewgen"} | CHAT,
-    "fewgen-8": {"name": "fewgen", "shots": 8} | CHAT,
+    "fewgen-2": {"name": "fewgen", "shots": 2} | CHAT,
     "zerogen": {"name": "zerogen", "conditions": 20} | CHAT,
     "simprompt": {"name": "simprompt"} | CHAT,
-    "icl-one-shot": {"name": "icl", "variant": "one_shot", "sampling": {"max_tokens": 80}},
 }
-NAME = "five-methods"
+NAME = "four-methods"
 
 
 def main() -> None:
@@ -57,7 +56,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", type=int, default=12, help="accepted rows of each label")
+    parser.add_argument("--rows", type=int, default=8, help="accepted rows of each label")
     parser.add_argument("--backend", default="vllm")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", type=Path)
@@ -80,7 +79,7 @@ def _comparison(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         },
         "tasks": {name: {"task": _task(name, folder, options.data)} for name in SETS},
         "methods": {name: {"method": method} for name, method in METHODS.items()},
-        "teacher": {"shots": [0, 4], "rows": 200},
+        "teacher": {"shots": [0, 1], "rows": 100},
     }
 
 

@@ -123,17 +123,15 @@ def baseline_of(comparison: Comparison, name: str, recipe: Recipe, seeds: bool, 
 
 def _cells(comparison: Comparison) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield task, method and recipe of every run."""
-    if comparison.tokens is not None:
-        equal: dict[str, Any] = {
-            "limits": {"tokens": comparison.tokens},
-            "targets": {"rows_per_label": _NO_END},
-        }
-    else:
+    # For equal tokens a method that has only so many items may be given targets of its own.
+    open_end: dict[str, Any] = {"targets": {"rows_per_label": _NO_END}} if comparison.tokens else {}
+    equal: dict[str, Any] = {"limits": {"tokens": comparison.tokens}}
+    if comparison.tokens is None:
         equal = {"targets": {"rows_per_label": comparison.rows_per_label}}
     for task, of_task in comparison.tasks.items():
         for method, of_method in comparison.methods.items():
             own = {"run": f"{comparison.comparison}-{task}-{method}", "store": comparison.store}
-            parts = (comparison.base, equal, of_task, of_method, own)
+            parts = (open_end, comparison.base, equal, of_task, of_method, own)
             merged: dict[str, Any] = {}
             for part in parts:
                 merged = _merged(merged, part)

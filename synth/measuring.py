@@ -85,6 +85,9 @@ def measure_all(
     asked = {name: metric for name, metric in metrics.items() if name not in answers}
     if asked:
         say(f"Metrics: {', '.join(asked)}")
+        kept = {key for each in _wanted(metrics, sides) for key, _ in each.chunks()}
+        for key in set(store.list(FEATURES)) - kept:
+            store.delete(key)
         for name, found in _measured(asked, sides, store).items():
             about = {
                 "identity": identities[name],
@@ -152,20 +155,18 @@ def _read(wanted: list[_Wanted], store: Store) -> _Kept:
     held, tasks, files = set(store.list(FEATURES)), dict[str, Any](), dict[_Place, tuple[str, ...]]()
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
     for each in wanted:
-        chunks = dict(each.chunks())
-        files[each.side, each.feature] = tuple(chunks)
+        chunks = list(each.chunks())
+        files[each.side, each.feature] = tuple(key for key, _ in chunks)
         task = ray.remote(_read_chunk).options(num_gpus=gpus if each.feature.on_gpu else 0)
-        for key, texts in chunks.items():
-            if key not in held:
-                tasks.setdefault(key, task.remote(each.feature, texts, store, key))
+        for key, texts in chunks:
+            if key not in held and key not in tasks:
+                tasks[key] = task.remote(each.feature, texts, store, key)
     failed = {key: reason for key, reason in zip(tasks, ray.get(list(tasks.values())), strict=True) if reason}
     reasons = {
         place: next(failed[key] for key in keys if key in failed)
         for place, keys in files.items()
         if not failed.keys().isdisjoint(keys)
     }
-    for key in held - {key for keys in files.values() for key in keys}:
-        store.delete(key)
     return _Kept(store, files, reasons)
 
 

@@ -43,7 +43,8 @@ class Bound:
     inside: int
     outside: int
     odds: float
-    also_in_gold: bool
+    also_in_gold: bool | None
+    """None where there are no gold rows."""
     row: Row | None
 
 
@@ -135,7 +136,7 @@ def bound(run: Store, metrics: Mapping[str, Any]) -> list[Bound]:
             term["inside"],
             term["outside"],
             term["odds"],
-            bool(term["also_in_gold"]),
+            term.get("also_in_gold"),
             rows.get(term["ids"][0]) if term["ids"] else None,
         )
         for term in terms

@@ -21,7 +21,7 @@ from synth.measuring import FEATURES, Answer, Sides, measure_all
 from synth.metrics.copies import Copies
 from synth.metrics.distinct import Distinct
 from synth.metrics.entities import EntityDiversity
-from synth.metrics.metric import MetricSettings, Texts, drawn
+from synth.metrics.metric import MetricSettings, Side, Texts, drawn
 from synth.metrics.profile import Profile
 from synth.metrics.self_bleu import SelfBleu
 from synth.metrics.settings import metrics_settings
@@ -87,6 +87,15 @@ def figures(answer: Answer) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name not in ("identity", "version", "settings")}
 
 
+def rounded(value: Any) -> Any:
+    """Return figures as JSON has them, without the last digits, which may differ from process to process."""
+    if isinstance(value, dict):
+        return {str(name): rounded(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(each) for each in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
 def test_answers_are_those_of_one_process_and_say_how_they_were_got(
     session: Session, encoder: EncoderSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +105,7 @@ def test_answers_are_those_of_one_process_and_say_how_they_were_got(
     answers = session.measure(metrics)
     assert list(answers) == list(metrics)
     for name, metric in metrics.items():
-        assert figures(answers[name]) == pytest.approx(measure(metric, *SIDES.values())), name
+        assert rounded(figures(answers[name])) == rounded(measure(metric, *SIDES.values())), name
         answer = answers[name]
         assert isinstance(answer, dict)
         assert answer["version"] == metric.version
@@ -149,7 +158,7 @@ def test_changed_settings_measure_that_metric_alone(session: Session, encoder: E
 
 
 @pytest.mark.parametrize("side", ["rows", "gold", "seeds"])
-def test_other_texts_measure_all_again(session: Session, encoder: EncoderSettings, side: str) -> None:
+def test_other_texts_measure_all_again(session: Session, side: Side) -> None:
     metrics = {"copies": Copies()}
     answers = session.measure(metrics)
     other = session.measure(metrics, {**SIDES, side: texts(1, 40)}, earlier=answers)
@@ -169,7 +178,6 @@ def test_features_of_texts_that_are_gone_are_removed(session: Session, encoder: 
     assert all(before[key] == after[key] for key in before.keys() & after.keys())
 
 
-@pytest.mark.xfail(strict=True, reason="what is kept is not asked, and so its features are taken for stale")
 def test_features_stay_that_a_metric_reads_whose_answer_is_kept(
     session: Session, encoder: EncoderSettings
 ) -> None:
@@ -181,7 +189,6 @@ def test_features_stay_that_a_metric_reads_whose_answer_is_kept(
     assert before.keys() <= after.keys() and all(before[key] == after[key] for key in before)
 
 
-@pytest.mark.xfail(strict=True, reason="chunks of the same texts share a file, which is read once alone")
 def test_texts_that_are_all_the_same_are_all_measured(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +308,6 @@ def test_a_dataset_of_another_tool_is_measured_whole(tmp_path: Path) -> None:
 
 
 CASES: dict[str, tuple[list[Row], list[Row], set[str]]] = {
-    "no gold rows": (DEMO_ROWS[:60], [], {"mauve"}),
     "one label": (
         [row | {"label": "Film"} for row in DEMO_ROWS[:60]],
         [row | {"label": "Film"} for row in DEMO_ROWS[60:90]],
@@ -316,6 +322,14 @@ CASES: dict[str, tuple[list[Row], list[Row], set[str]]] = {
 }
 
 
+def test_without_gold_rows_all_but_mauve_is_measured(tmp_path: Path) -> None:
+    metrics, html = evaluated(tmp_path, DEMO_ROWS[:60], [])
+    assert checked(metrics["quality"]) == {"mauve"}
+    assert metrics["quality"]["bound_terms"]["terms"]
+    assert "the task names no gold test rows (task.test)" in html
+    assert "not bound" not in html
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_every_metric_of_an_odd_dataset_answers_or_says_why_not(tmp_path: Path, case: str) -> None:
     rows, gold, without = CASES[case]
@@ -324,10 +338,10 @@ def test_every_metric_of_an_odd_dataset_answers_or_says_why_not(tmp_path: Path, 
     assert ('id="not-computed"' in html) == bool(without) or case == "a single row"
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="the page words figures that were not computed")
 def test_texts_of_emoji_alone_are_measured_and_have_their_page(tmp_path: Path) -> None:
-    metrics, _ = evaluated(tmp_path, labelled(EMOJI), DEMO_ROWS[60:90])
-    checked(metrics["quality"])
+    metrics, html = evaluated(tmp_path, labelled(EMOJI), DEMO_ROWS[60:90])
+    assert checked(metrics["quality"]) == set()
+    assert EMOJI[0] in html
 
 
 def long(words: int) -> Texts:

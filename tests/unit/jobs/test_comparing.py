@@ -287,7 +287,10 @@ def test_the_page_tells_what_failed_and_goes_on(html: str) -> None:
 
 def test_the_page_puts_the_better_first_and_says_what_may_be_luck(tmp_path: Path, html: str) -> None:
     escaped = "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;"
-    assert f'<td>{escaped}</td><td>fewgen</td><td class="n">100</td><td class="n">7.0</td>\n<td class="n">1.0 to 12.0</td>' in html
+    assert (
+        f'<td>{escaped}</td><td>fewgen</td><td class="n">100</td><td class="n">7.0</td>\n'
+        '<td class="n">1.0 to 12.0</td>' in html
+    )
     assert html.count('<span class="good">more than luck</span>') == 1
     result = comparison_result()
     result["tasks"]["news"]["significance"]["minilm"][0]["p_corrected"] = 0.051

@@ -243,6 +243,13 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     assert 'id="findings"' not in report(tmp_path / "run")
 
 
+def test_terms_are_shown_where_there_are_no_gold_rows_to_hold_them_against(tmp_path: Path) -> None:
+    told = term("moreover", FILM, False, row(1))
+    del told["also_in_gold"]
+    html = report(write_run(tmp_path / "run", {"bound_terms": {"n": 6, "terms": [told]}}))
+    assert "<td>moreover</td>" in html and "not bound" not in html
+
+
 def test_the_page_shows_findings_and_terms_as_texts(html: str) -> None:
     found = html[html.index('id="findings"') :]
     assert "row 0 &lt;img src=x onerror=alert(1)&gt;" in found and "gold g0 &lt;img" in found
