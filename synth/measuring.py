@@ -85,10 +85,8 @@ def measure_all(
     asked = {name: metric for name, metric in metrics.items() if name not in answers}
     if asked:
         say(f"Metrics: {', '.join(asked)}")
-        kept = {key for each in _wanted(metrics, sides) for key, _ in each.chunks()}
-        for key in set(store.list(FEATURES)) - kept:
-            store.delete(key)
-        for name, found in _measured(asked, sides, store).items():
+        kept = _read(_needed(metrics, asked, sides, store), store)
+        for name, found in _measured(asked, sides, kept).items():
             about = {
                 "identity": identities[name],
                 "version": asked[name].version,
@@ -116,12 +114,11 @@ def _told(metric: MetricSettings) -> dict[str, Any]:
 
 
 def _measured(
-    metrics: Mapping[str, MetricSettings], sides: Sides, store: Store
+    metrics: Mapping[str, MetricSettings], sides: Sides, kept: _Kept
 ) -> dict[str, dict[str, Any] | str]:
     """Return figures, or why there are none."""
     import ray
 
-    kept = _read(list(_wanted(metrics, sides)), store)
     held = ray.put(dict(sides))
     tasks = {name: ray.remote(_measure).remote(metric, held, kept) for name, metric in metrics.items()}
     return {name: ray.get(task) for name, task in tasks.items()}
@@ -133,6 +130,20 @@ def _measure(metric: MetricSettings, sides: Sides, kept: _Kept) -> dict[str, Any
         return metric.measure(Measured(rows, sides["gold"], sides["seeds"], kept))
     except NotComputed as reason:
         return str(reason)
+
+
+def _needed(
+    metrics: Mapping[str, MetricSettings], asked: Mapping[str, MetricSettings], sides: Sides, store: Store
+) -> list[_Wanted]:
+    """Return the features that the metrics asked read, and remove those that no metric reads any more.
+
+    They are of as many texts as any metric reads, so that their files are the same whoever is asked.
+    """
+    wanted = list(_wanted(metrics, sides))
+    for key in set(store.list(FEATURES)) - {key for each in wanted for key, _ in each.chunks()}:
+        store.delete(key)
+    read = {(side, each) for one in asked.values() for side, some in one.features().items() for each in some}
+    return [each for each in wanted if (each.side, each.feature) in read]
 
 
 def _wanted(metrics: Mapping[str, MetricSettings], sides: Sides) -> Iterator[_Wanted]:

@@ -10,11 +10,20 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from cluster.errors import RunError
 from jobs.cli import main
 from tests.chaos.runs import LABELS, events, item_parts, metrics
+from tests.tiny_encoder import save_tiny_encoder
 
 pytestmark = pytest.mark.usefixtures("ray_local")
-STUDENT = {"name": "minilm", "preset": "minilm", "runs": 2, "epochs": 1, "batch_size": 8, "max_tokens": 16}
+STUDENT = {
+    "name": "small",
+    "runs": 2,
+    "rerun_spread": None,
+    "epochs": 1,
+    "batch_size": 8,
+    "max_tokens": 16,
+}
 RUNS = ("c-toy-few", "c-toy-simple", "c-toy-baselines")
 
 
@@ -37,7 +46,7 @@ def written(folder: Path, **changes: Any) -> Path:
         "comparison": "c",
         "store": str(folder / "store"),
         "rows_per_label": 3,
-        "base": {"teacher": {"backend": "scripted"}, "metrics": None, "students": [STUDENT]},
+        "base": {"teacher": {"backend": "scripted"}, "metrics": None, "students": []},
         "tasks": {"toy": {"task": task | files}},
         "methods": {
             "few": {"method": {"name": "fewgen", "shots": 1}},
@@ -85,7 +94,9 @@ class Done:
 
 @pytest.fixture(scope="module")
 def done(ray_local: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    path = written(tmp_path_factory.mktemp("compared"))
+    folder = tmp_path_factory.mktemp("compared")
+    students = [STUDENT | {"base": save_tiny_encoder(folder / "encoder")}]
+    path = written(folder, base={"teacher": {"backend": "scripted"}, "metrics": None, "students": students})
     return Done(path, *compare(path))
 
 
@@ -103,7 +114,7 @@ def test_every_method_and_baseline_has_an_entry_with_both_runs(done: Done) -> No
     }
     assert not any(entry["failed"] for entry in found.values())
     for name in ("few", "simple", "gold", "seeds"):
-        scores = found[name]["students"]["minilm"]
+        scores = found[name]["students"]["small"]
         assert len(scores["accuracies"]) == 2 and scores["std"] is not None
         assert scores["mean"] == pytest.approx(sum(scores["accuracies"]) / 2)
     for name in ("few", "simple"):
@@ -119,14 +130,14 @@ def test_every_method_and_baseline_has_an_entry_with_both_runs(done: Done) -> No
 
 
 def test_pairs_are_compared_on_the_rows_that_both_labelled(done: Done) -> None:
-    pairs = result(done.folder)["tasks"]["toy"]["significance"]["minilm"]
+    pairs = result(done.folder)["tasks"]["toy"]["significance"]["small"]
     named = {frozenset((pair["one"], pair["other"])): pair for pair in pairs}
     # Four with students and the teacher, asked twice.
     assert len(pairs) == len(named) == 6 * 5 / 2
     assert named[frozenset(("few", "simple"))]["rows"] == 12
     assert named[frozenset(("gold", "teacher, zero-shot"))]["rows"] == 10
-    means = {name: entry["students"]["minilm"]["mean"] for name, entry in entries(done.folder).items()
-             if "minilm" in entry["students"]}  # fmt: skip
+    means = {name: entry["students"]["small"]["mean"] for name, entry in entries(done.folder).items()
+             if "small" in entry["students"]}  # fmt: skip
     for pair in pairs:
         assert pair["low"] <= pair["points"] <= pair["high"]
         assert 0 < pair["p"] <= pair["p_corrected"] <= 1
@@ -148,11 +159,11 @@ def test_the_page_and_the_table_show_it(done: Done) -> None:
 def test_baselines_learn_from_no_synthetic_row(done: Done) -> None:
     told = metrics(done.folder, "c-toy-baselines")
     assert {name: each["trained_on"] for name, each in told["students"].items()} == {
-        "gold-minilm": "gold",
-        "seeds-minilm": "seeds",
+        "gold-small": "gold",
+        "seeds-small": "seeds",
     }
     assert not (done.folder / "store/c-toy-baselines/data").exists()
-    assert {name for name in metrics(done.folder, "c-toy-few")["students"]} == {"minilm"}
+    assert {name for name in metrics(done.folder, "c-toy-few")["students"]} == {"small"}
 
 
 def test_the_same_command_finds_all_of_it_made(done: Done) -> None:
@@ -231,13 +242,13 @@ def test_the_budget_of_a_method_does_not_end_the_baseline_of_the_teacher(tmp_pat
     assert entries(tmp_path)["teacher, 4 shots"]["facts"]["asked"] == 12
 
 
-def test_a_method_that_rewrites_documents_may_be_given_tokens_too(tmp_path: Path) -> None:
-    base = {"teacher": {"backend": "scripted", "words": 8}, "metrics": None}
-    rows = gold(tmp_path, "rows", 8)
-    rephrased = {"method": {"name": "rephrase", "rows": rows}, "targets": {"rows_per_label": 2}}
-    path = written(
-        tmp_path, base=base, rows_per_label=None, tokens=2000, teacher=None, methods={"rephrased": rephrased}
-    )
-    code, said = compare(path)
-    assert code in (0, 3), said
-    assert entries(tmp_path)["rephrased"]["facts"]["rows"] > 0
+@pytest.mark.xfail(
+    strict=True, raises=RunError, reason="a baseline that fails ends the comparison without result"
+)
+def test_a_baseline_that_fails_is_told_and_the_methods_stay(tmp_path: Path) -> None:
+    teacher = {"backend": "scripted", "raise_on": "Which label does it have?"}
+    path = written(tmp_path, base={"teacher": teacher, "metrics": None}, teacher={"shots": [0], "rows": 3})
+    code, _ = compare(path)
+    assert code == 1
+    assert entries(tmp_path)["few"]["facts"]["rows"] == 9
+    assert entries(tmp_path)["teacher, zero-shot"]["failed"]

@@ -183,7 +183,6 @@ def test_features_stay_that_a_metric_reads_whose_answer_is_kept(
 ) -> None:
     answers = session.measure(asked(encoder))
     before = session.files()
-    session.measure(asked(encoder, vendi=Vendi(encoder=encoder, sample=30)), earlier=answers)
     session.measure(asked(encoder, self_bleu=SelfBleu(orders=(1,))), earlier=answers)
     after = session.files()
     assert before.keys() <= after.keys() and all(before[key] == after[key] for key in before)

@@ -273,6 +273,21 @@ def test_the_budget_of_a_method_is_not_that_of_the_baselines(tmp_path: Path) -> 
     assert baseline_of(comparison, "one", recipes["one", "few"], True, True).limits.tokens is None
 
 
+def test_for_equal_tokens_a_method_of_so_many_items_may_have_targets_of_its_own(tmp_path: Path) -> None:
+    few = {"method": {"name": "fewgen"}, "targets": {"rows_per_label": 3}}
+    _, recipes = loaded(
+        tmp_path,
+        rows_per_label=None,
+        tokens=100,
+        methods={"few": few, "open": {"method": {"name": "simprompt"}}},
+    )
+    assert {name: recipe.targets.rows_per_label for (_, name), recipe in recipes.items()} == {
+        "few": 3,
+        "open": 1_000_000,
+    }
+    assert {recipe.limits.tokens for recipe in recipes.values()} == {100}
+
+
 def compare(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["compare", *arguments])
 
