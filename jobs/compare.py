@@ -4,25 +4,27 @@ nightshift compare methods.yaml, or: ray job submit --working-dir . -- python -m
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cluster.errors import NightshiftError
 from cluster.progress import Progress
 from cluster.rundir import owned
 from cluster.session import connected
 from cluster.storage import Store
-from jobs.comparing import Entry, baseline_entries, cell, failed, significance
+from jobs.comparing import Entry, Kind, baseline_entries, cell, failed, significance
 from jobs.comparison_settings import Comparison, baseline_of, load_comparison
 from jobs.evaluate import run as evaluate
 from jobs.job import job, show
 from jobs.report.comparison import worded, write_comparison
 from jobs.run import run as make
-from jobs.stage import Plan, check, opened, store_of
-from jobs.teacher_baseline import ask_teacher
+from jobs.stage import Plan, Stage, check, opened, store_of
+from jobs.teacher_baseline import ask_teacher, called
 from jobs.train import run as train
 
-FAILED, STOPPED_BY_LIMIT = 1, 3
+FAILED = 1
 RESULT = "comparison.json"
 Cells = Mapping[tuple[str, str], Plan]
 
@@ -59,25 +61,32 @@ def _compare(
         codes.append(code)
     for task, plan in baselines.items():
         progress.say(f"Comparison: baselines of {task}")
-        tasks[task] += _measured(comparison, plan)
-    result = {
-        "comparison": comparison.comparison,
-        "equal": {"rows_per_label": comparison.rows_per_label, "tokens": comparison.tokens},
-        "tasks": {
-            task: {
-                "test_rows": len(baselines[task].test),
-                "entries": [entry.told() for entry in entries],
-                "significance": significance(entries),
-            }
-            for task, entries in tasks.items()
-        },
-    }
+        entries, code = _measured(comparison, plan)
+        tasks[task] += entries
+        codes.append(code)
+    result = _result(comparison, tasks, baselines)
     folder.write(RESULT, json.dumps(result, ensure_ascii=False, indent=1).encode())
     page = write_comparison(folder, result)
     for line in worded(result):
         progress.say(line)
     progress.step("compared", f"Comparison: {page}", page=page)
     return FAILED if FAILED in codes else max(codes)
+
+
+def _result(
+    comparison: Comparison, tasks: Mapping[str, list[Entry]], baselines: Mapping[str, Plan]
+) -> dict[str, Any]:
+    """Return all that is known, as JSON has it."""
+    told = {
+        task: {
+            "test_rows": len(baselines[task].test),
+            "entries": [entry.told() for entry in entries],
+            "significance": significance(entries),
+        }
+        for task, entries in tasks.items()
+    }
+    equal = {"rows_per_label": comparison.rows_per_label, "tokens": comparison.tokens}
+    return {"comparison": comparison.comparison, "equal": equal, "tasks": told}
 
 
 def _made(task: str, method: str, plan: Plan) -> tuple[Entry, int]:
@@ -90,16 +99,32 @@ def _made(task: str, method: str, plan: Plan) -> tuple[Entry, int]:
         return failed(method, plan.recipe.run, str(error)), FAILED
 
 
-def _measured(comparison: Comparison, plan: Plan) -> list[Entry]:
-    """Train and score what methods are held against."""
+def _measured(comparison: Comparison, plan: Plan) -> tuple[list[Entry], int]:
+    """Train and score what methods are held against; what fails is told in its place."""
+    teacher = comparison.teacher if plan.recipe.method.asks_teacher else None
     with opened(plan, None) as stage:
-        if plan.recipe.students:
-            train(stage)
-            evaluate(stage)
-        entries = baseline_entries(stage)
-        if comparison.teacher is not None and plan.recipe.method.asks_teacher:
-            entries += [ask_teacher(stage, comparison.teacher, shots) for shots in comparison.teacher.shots]
-        return entries
+        tried = [_tried("baselines", "gold", stage, partial(_students, stage))]
+        for shots in teacher.shots if teacher is not None else ():
+            asked = partial(ask_teacher, stage, teacher, shots)
+            tried.append(_tried(called(shots), "teacher", stage, asked))
+    return [entry for entries, _ in tried for entry in entries], max(code for _, code in tried)
+
+
+def _students(stage: Stage) -> list[Entry]:
+    if stage.recipe.students:
+        train(stage)
+        evaluate(stage)
+    return baseline_entries(stage)
+
+
+def _tried(
+    name: str, kind: Kind, stage: Stage, work: Callable[[], list[Entry] | Entry]
+) -> tuple[list[Entry], int]:
+    try:
+        found = work()
+        return (found if isinstance(found, list) else [found]), 0
+    except NightshiftError as error:
+        return [failed(name, stage.recipe.run, str(error), kind)], FAILED
 
 
 main = job("compare", run, reads=True)

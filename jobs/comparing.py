@@ -43,9 +43,9 @@ class Entry:
         return shown | {"facts": dict(self.facts), "students": dict(self.students), "failed": self.failed}
 
 
-def failed(name: str, run: str, why: str) -> Entry:
+def failed(name: str, run: str, why: str, kind: Kind = "method") -> Entry:
     """Return the entry of a run that went wrong."""
-    return Entry(name, "method", run, failed=why)
+    return Entry(name, kind, run, failed=why)
 
 
 def cell(stage: Stage, name: str) -> Entry:

@@ -13,13 +13,17 @@ from synth.method import Generate
 from synth.task import Gold
 
 
+def called(shots: int) -> str:
+    """Return what a table calls the teacher with so many examples of each label."""
+    return f"teacher, {shots} shot{'s' if shots > 1 else ''}" if shots else "teacher, zero-shot"
+
+
 def ask_teacher(stage: Stage, settings: TeacherBaseline, shots: int) -> Entry:
     """Return how well the teacher labels gold test rows with so many examples of each label before them.
 
     A reply that names no label, or several, is wrong. What was asked before is not asked again.
     """
-    name = f"teacher, {shots} shot{'s' if shots > 1 else ''}" if shots else "teacher, zero-shot"
-    rows = _drawn(stage.plan.test, settings.rows)
+    name, rows = called(shots), _drawn(stage.plan.test, settings.rows)
     labeller = Labeller(stage.task, shots, settings.draw_seed)
     if shots and not labeller.shots:
         return Entry(name, "teacher", stage.recipe.run, failed="the task names no seeds (task.seeds)")

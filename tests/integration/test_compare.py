@@ -10,12 +10,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cluster.errors import RunError
 from jobs.cli import main
 from tests.chaos.runs import LABELS, events, item_parts, metrics
 from tests.tiny_encoder import save_tiny_encoder
 
-pytestmark = pytest.mark.usefixtures("ray_local")
+pytestmark = [pytest.mark.usefixtures("ray_local"), pytest.mark.timeout(900)]
 STUDENT = {
     "name": "small",
     "runs": 2,
@@ -96,7 +95,9 @@ class Done:
 def done(ray_local: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("compared")
     students = [STUDENT | {"base": save_tiny_encoder(folder / "encoder")}]
-    path = written(folder, base={"teacher": {"backend": "scripted"}, "metrics": None, "students": students})
+    base = {"teacher": {"backend": "scripted"}, "metrics": None, "students": students}
+    # Each training takes Ray some seconds: seeds alone are as gold rows alone.
+    path = written(folder, base=base, seeds=False)
     return Done(path, *compare(path))
 
 
@@ -107,13 +108,12 @@ def test_every_method_and_baseline_has_an_entry_with_both_runs(done: Done) -> No
         "few": "method",
         "simple": "method",
         "gold": "gold",
-        "seeds": "seeds",
         "majority class": "majority",
         "teacher, zero-shot": "teacher",
         "teacher, 2 shots": "teacher",
     }
     assert not any(entry["failed"] for entry in found.values())
-    for name in ("few", "simple", "gold", "seeds"):
+    for name in ("few", "simple", "gold"):
         scores = found[name]["students"]["small"]
         assert len(scores["accuracies"]) == 2 and scores["std"] is not None
         assert scores["mean"] == pytest.approx(sum(scores["accuracies"]) / 2)
@@ -123,7 +123,7 @@ def test_every_method_and_baseline_has_an_entry_with_both_runs(done: Done) -> No
         assert facts["tokens_per_row"] > 0 and facts["accepted"] >= 9
         assert facts["quality"] == {}
         assert metrics(done.folder, f"c-toy-{name}")["dataset"]["per_label"] == dict.fromkeys(LABELS, 3)
-    assert [found[name]["facts"]["rows"] for name in ("gold", "seeds")] == [12, 12]
+    assert found["gold"]["facts"]["rows"] == 12
     assert found["majority class"]["students"][""]["mean"] == pytest.approx(1 / 3)
     asked = found["teacher, 2 shots"]
     assert asked["facts"]["asked"] == 10 and 0 <= asked["students"][""]["mean"] <= 1
@@ -132,8 +132,8 @@ def test_every_method_and_baseline_has_an_entry_with_both_runs(done: Done) -> No
 def test_pairs_are_compared_on_the_rows_that_both_labelled(done: Done) -> None:
     pairs = result(done.folder)["tasks"]["toy"]["significance"]["small"]
     named = {frozenset((pair["one"], pair["other"])): pair for pair in pairs}
-    # Four with students and the teacher, asked twice.
-    assert len(pairs) == len(named) == 6 * 5 / 2
+    # Three with students and the teacher, asked twice.
+    assert len(pairs) == len(named) == 5 * 4 / 2
     assert named[frozenset(("few", "simple"))]["rows"] == 12
     assert named[frozenset(("gold", "teacher, zero-shot"))]["rows"] == 10
     means = {name: entry["students"]["small"]["mean"] for name, entry in entries(done.folder).items()
@@ -158,10 +158,7 @@ def test_the_page_and_the_table_show_it(done: Done) -> None:
 
 def test_baselines_learn_from_no_synthetic_row(done: Done) -> None:
     told = metrics(done.folder, "c-toy-baselines")
-    assert {name: each["trained_on"] for name, each in told["students"].items()} == {
-        "gold-small": "gold",
-        "seeds-small": "seeds",
-    }
+    assert {name: each["trained_on"] for name, each in told["students"].items()} == {"gold-small": "gold"}
     assert not (done.folder / "store/c-toy-baselines/data").exists()
     assert {name for name in metrics(done.folder, "c-toy-few")["students"]} == {"small"}
 
@@ -171,7 +168,7 @@ def test_the_same_command_finds_all_of_it_made(done: Done) -> None:
     before = {run: (item_parts(folder, run), trained(folder, run)) for run in RUNS}
     asked = sorted((folder / "store/c-toy-baselines").rglob("ledger/*"))
     content = (folder / "store/c/comparison.json").read_bytes()
-    assert before["c-toy-few"][1] == before["c-toy-simple"][1] == 2 and before["c-toy-baselines"][1] == 4
+    assert {run: trainings for run, (_, trainings) in before.items()} == dict.fromkeys(RUNS, 2)
     assert asked
     code, said = compare(done.path)
     assert code == 0
@@ -242,9 +239,6 @@ def test_the_budget_of_a_method_does_not_end_the_baseline_of_the_teacher(tmp_pat
     assert entries(tmp_path)["teacher, 4 shots"]["facts"]["asked"] == 12
 
 
-@pytest.mark.xfail(
-    strict=True, raises=RunError, reason="a baseline that fails ends the comparison without result"
-)
 def test_a_baseline_that_fails_is_told_and_the_methods_stay(tmp_path: Path) -> None:
     teacher = {"backend": "scripted", "raise_on": "Which label does it have?"}
     path = written(tmp_path, base={"teacher": teacher, "metrics": None}, teacher={"shots": [0], "rows": 3})
