@@ -104,9 +104,10 @@ def _measured(comparison: Comparison, plan: Plan) -> tuple[list[Entry], int]:
     teacher = comparison.teacher if plan.recipe.method.asks_teacher else None
     with opened(plan, None) as stage:
         tried = [_tried("baselines", "gold", stage, partial(_students, stage))]
-        for shots in teacher.shots if teacher is not None else ():
-            asked = partial(ask_teacher, stage, teacher, shots)
-            tried.append(_tried(called(shots), "teacher", stage, asked))
+        if teacher is not None:
+            for shots in teacher.shots:
+                asked = partial(ask_teacher, stage, teacher, shots)
+                tried.append(_tried(called(shots), "teacher", stage, asked))
     return [entry for entries, _ in tried for entry in entries], max(code for _, code in tried)
 
 
