@@ -334,3 +334,10 @@ def test_a_mistake_ends_before_anything_begins(tmp_path: Path, changes: dict[str
 def test_every_shipped_comparison_loads(path: Path) -> None:
     comparison, recipes = load_comparison(path, ())
     assert len(recipes) == len(comparison.tasks) * len(comparison.methods)
+
+
+@pytest.mark.parametrize("name", ["demo", "production"])
+def test_the_comparisons_that_are_shipped_can_be_read(name: str) -> None:
+    path = Path(__file__).parents[3] / "jobs" / "recipes" / "comparisons" / f"{name}.yaml"
+    comparison, recipes = load_comparison(path, ())
+    assert len(recipes) == len(comparison.tasks) * len(comparison.methods) >= 3
