@@ -98,6 +98,7 @@ def changes(folder: Path) -> list[str]:
         "targets.rows_per_label": 3,
         "students": f"[{{name: tiny, preset: minilm, base: {base}, epochs: 1}}]",
         "seeds_only": "false",
+        "metrics": "null",
     }
     return [word for key, value in made.items() for word in ("--set", f"{key}={value}")]
 

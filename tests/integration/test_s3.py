@@ -31,6 +31,21 @@ ROOT = Path(__file__).parents[2]
 LABELS = {"sport": "a sports event", "food": "a dish"}
 CHECKPOINTS = "runs/small/students/.tiny-training"
 # Checkpoints after every step: the worker dies within the training.
+# On are one metric that reads tokens, one that reads vectors, and one that reads neither.
+OFF = dict.fromkeys(
+    [
+        "bound_terms",
+        "distinct",
+        "entities",
+        "labels",
+        "map",
+        "mauve",
+        "meaning",
+        "nearest",
+        "nearest_rouge_l",
+        "profile",
+    ]
+)
 STUDENT = {"name": "tiny", "epochs": 4, "batch_size": 4, "max_tokens": 32, "checkpoint_seconds": 0}
 TOPICS = ("the football match", "a striker and a referee", "garlic soup", "an oven dish with butter")
 
@@ -128,6 +143,7 @@ def write_recipe(world: World, **changes: Any) -> Path:
         "targets": {"rows_per_label": 4},
         "students": [STUDENT | {"base": base}],
         "seeds_only": False,
+        "metrics": OFF,
     }
     path = world.folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe | changes))
