@@ -23,7 +23,7 @@ STUDENT = {
     "batch_size": 8,
     "max_tokens": 16,
 }
-RUNS = ("c-toy-few", "c-toy-simple", "c-toy-baselines")
+RUNS = ("c-toy-few", "c-toy-baselines")
 
 
 def gold(folder: Path, name: str, per_label: int, labels: tuple[str, ...] = tuple(LABELS)) -> str:
@@ -96,8 +96,9 @@ def done(ray_local: str, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("compared")
     students = [STUDENT | {"base": save_tiny_encoder(folder / "encoder")}]
     base = {"teacher": {"backend": "scripted"}, "metrics": None, "students": students}
-    # Each training takes Ray some seconds: seeds alone are as gold rows alone.
-    path = written(folder, base=base, seeds=False)
+    # Each training takes Ray many seconds: another method, or seeds alone, are as these.
+    methods = {"few": {"method": {"name": "fewgen", "shots": 1}}}
+    path = written(folder, base=base, methods=methods, seeds=False)
     return Done(path, *compare(path))
 
 
@@ -106,23 +107,21 @@ def test_every_method_and_baseline_has_an_entry_with_both_runs(done: Done) -> No
     found = entries(done.folder)
     assert {name: entry["kind"] for name, entry in found.items()} == {
         "few": "method",
-        "simple": "method",
         "gold": "gold",
         "majority class": "majority",
         "teacher, zero-shot": "teacher",
         "teacher, 2 shots": "teacher",
     }
     assert not any(entry["failed"] for entry in found.values())
-    for name in ("few", "simple", "gold"):
+    for name in ("few", "gold"):
         scores = found[name]["students"]["small"]
         assert len(scores["accuracies"]) == 2 and scores["std"] is not None
         assert scores["mean"] == pytest.approx(sum(scores["accuracies"]) / 2)
-    for name in ("few", "simple"):
-        facts = found[name]["facts"]
-        assert (facts["rows"], facts["target"]) == (9, 9)
-        assert facts["tokens_per_row"] > 0 and facts["accepted"] >= 9
-        assert facts["quality"] == {}
-        assert metrics(done.folder, f"c-toy-{name}")["dataset"]["per_label"] == dict.fromkeys(LABELS, 3)
+    facts = found["few"]["facts"]
+    assert (facts["rows"], facts["target"]) == (9, 9)
+    assert facts["tokens_per_row"] > 0 and facts["accepted"] >= 9
+    assert facts["quality"] == {}
+    assert metrics(done.folder, "c-toy-few")["dataset"]["per_label"] == dict.fromkeys(LABELS, 3)
     assert found["gold"]["facts"]["rows"] == 12
     assert found["majority class"]["students"][""]["mean"] == pytest.approx(1 / 3)
     asked = found["teacher, 2 shots"]
@@ -132,9 +131,9 @@ def test_every_method_and_baseline_has_an_entry_with_both_runs(done: Done) -> No
 def test_pairs_are_compared_on_the_rows_that_both_labelled(done: Done) -> None:
     pairs = result(done.folder)["tasks"]["toy"]["significance"]["small"]
     named = {frozenset((pair["one"], pair["other"])): pair for pair in pairs}
-    # Three with students and the teacher, asked twice.
-    assert len(pairs) == len(named) == 5 * 4 / 2
-    assert named[frozenset(("few", "simple"))]["rows"] == 12
+    # Two with students and the teacher, asked twice.
+    assert len(pairs) == len(named) == 4 * 3 / 2
+    assert named[frozenset(("few", "gold"))]["rows"] == 12
     assert named[frozenset(("gold", "teacher, zero-shot"))]["rows"] == 10
     means = {name: entry["students"]["small"]["mean"] for name, entry in entries(done.folder).items()
              if "small" in entry["students"]}  # fmt: skip
