@@ -48,6 +48,10 @@ def main() -> None:
         result = json.loads((folder / "runs" / NAME / "comparison.json").read_text())
     entries = [entry for task in result["tasks"].values() for entry in task["entries"]]
     made = [entry for entry in entries if entry["kind"] == "method"]
+    for entry in made:
+        # The rest of what is measured, texts and all, stands in the run folders.
+        quality = entry["facts"].pop("quality", {})
+        entry["facts"] |= {name: quality.get(name) for name in ("self_bleu", "vendi", "mauve")}
     whole = sum(entry["failed"] is None for entry in made)
     claims = {"runs that ended with a dataset, of all": Claim(whole / len(made), 1.0)}
     write_claims("comparison", claims, {"teacher": SMOLLM, "exit": done.returncode} | result, options.json)

@@ -22,9 +22,9 @@ PLAN = "plan.json"
 DATA = "data"
 PART_ROWS = 2048
 """Rows of a part at most: predicted and committed together, what a crash can cost."""
-_SMALL_PART_ROWS = 512
-_PARTS = 64
-"""Parts that a small corpus is to have: an actor holds three, and with few the others would stand idle."""
+_SMALL_PART_ROWS = 256
+_PARTS = 128
+"""Parts that a small corpus is to have: of few large ones one actor would have its last alone for long."""
 _PART_CHARACTERS = 64 << 20
 _EXAMPLES = 3
 _LEAST_ROW_BYTES = 32

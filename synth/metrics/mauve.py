@@ -23,6 +23,7 @@ _ITERATIONS, _REDONE, _FIRST_SEED = 500, 5, 2
 _CURVE_POINTS, _EDGE = 25, 1e-6
 """What the authors' package mauve-text has: variance kept, k-means, points of the curve and its ends."""
 _FEW = 1_000
+_LEAST = 50
 _PERMUTED = 42
 
 Histogram = NDArray[np.float64]
@@ -35,6 +36,7 @@ class Mauve(MetricSettings):
     """
 
     name: ClassVar[str] = "mauve"
+    version: ClassVar[int] = 2
 
     sample: int | None = Field(default=5_000, ge=2)
     """Rows, and gold rows, that are measured at most."""
@@ -48,7 +50,7 @@ class Mauve(MetricSettings):
     preset: Literal["library", "synthesizrr"] = "library"
     """What is not named below: as mauve-text has it, or as SynthesizRR (30 buckets, scaling 1, cycle)."""
     buckets: int | Literal["auto"] = Field(default="auto")
-    """Buckets of k-means; auto takes a tenth of the rows or gold rows, whichever are fewer."""
+    """Buckets of k-means; auto takes a tenth of the rows or gold rows, whichever are fewer: 50 at least."""
     scaling: float = Field(default=5, gt=0)
     """The constant c of the paper: the higher, the lower are all scores."""
     cycle: bool = False
@@ -81,7 +83,7 @@ class Mauve(MetricSettings):
         q, p = matrix(data.read(feature)), matrix(data.read(feature, "gold"))[: len(gold)]
         if self.cycle:
             p = p[cycled(rows, gold)]
-        buckets = max(2, round(min(len(p), len(q)) / 10)) if self.buckets == "auto" else self.buckets
+        buckets = _tenth(min(len(p), len(q))) if self.buckets == "auto" else self.buckets
         scores = mauve_scores(p, q, buckets, self.scaling, range(self.seeds))
         return {
             "n": len(rows),
@@ -139,6 +141,15 @@ def cycled(rows: Texts, gold: Texts) -> list[int]:
     if not places:
         raise NotComputed("no gold row has a label of the rows; set metrics.mauve.cycle to false")
     return places
+
+
+def _tenth(texts: int) -> int:
+    if texts < _LEAST:
+        raise NotComputed(
+            f"there are {texts} rows or gold rows, of which a tenth as buckets tell nothing: it takes "
+            f"{_LEAST} of both, or metrics.mauve.buckets"
+        )
+    return round(texts / 10)
 
 
 def _warnings(rows: Texts, gold: Texts, buckets: int, cycle: bool) -> list[str]:

@@ -296,9 +296,9 @@ def checked(answers: Mapping[str, Answer]) -> set[str]:
 
 def test_a_dataset_of_another_tool_is_measured_whole(tmp_path: Path) -> None:
     rows = DEMO_ROWS[:58] + DEMO_ROWS[60:62]
-    metrics, html = evaluated(tmp_path, rows, DEMO_ROWS[60:90])
+    metrics, html = evaluated(tmp_path, rows, DEMO_ROWS[60:110])
     assert checked(metrics["quality"]) == set()
-    assert metrics["dataset"]["rows"] == 60 and metrics["test"]["rows"] == 30
+    assert metrics["dataset"]["rows"] == 60 and metrics["test"]["rows"] == 50
     # Two rows are gold test rows: the page says so, and shows them.
     assert metrics["quality"]["copies"]["gold"]["rows"] == 2
     assert "2 rows are gold test rows" in html and "Rows that are gold test rows" in html
@@ -309,15 +309,15 @@ def test_a_dataset_of_another_tool_is_measured_whole(tmp_path: Path) -> None:
 CASES: dict[str, tuple[list[Row], list[Row], set[str]]] = {
     "one label": (
         [row | {"label": "Film"} for row in DEMO_ROWS[:60]],
-        [row | {"label": "Film"} for row in DEMO_ROWS[60:90]],
+        [row | {"label": "Film"} for row in DEMO_ROWS[60:110]],
         {"bound_terms"},
     ),
     "a single row": (
         DEMO_ROWS[:1],
-        DEMO_ROWS[60:90],
+        DEMO_ROWS[60:110],
         {"bound_terms", "map", "mauve", "meaning", "self_bleu", "vendi"},
     ),
-    "all rows the same": (DEMO_ROWS[:1] * 60, DEMO_ROWS[60:90], {"bound_terms"}),
+    "all rows the same": (DEMO_ROWS[:1] * 60, DEMO_ROWS[60:110], {"bound_terms"}),
 }
 
 
@@ -338,7 +338,7 @@ def test_every_metric_of_an_odd_dataset_answers_or_says_why_not(tmp_path: Path, 
 
 
 def test_texts_of_emoji_alone_are_measured_and_have_their_page(tmp_path: Path) -> None:
-    metrics, html = evaluated(tmp_path, labelled(EMOJI), DEMO_ROWS[60:90])
+    metrics, html = evaluated(tmp_path, labelled(EMOJI), DEMO_ROWS[60:110])
     assert checked(metrics["quality"]) == set()
     assert EMOJI[0] in html
 

@@ -19,7 +19,7 @@ NEAR = random_vectors(150, 24, seed=1), random_vectors(200, 24, seed=2)
 APART = random_vectors(150, 24, seed=1, centre=0.6), random_vectors(200, 24, seed=2, centre=-0.1)
 REPEATED = np.tile(APART[0][:9], (20, 1)), APART[1]
 UNSCALED = 3 * NEAR[0], 7 * NEAR[1]
-WIDE = random_vectors(60, 200, seed=3), random_vectors(45, 200, seed=4, centre=0.5)
+WIDE = random_vectors(60, 200, seed=3), random_vectors(55, 200, seed=4, centre=0.5)
 histograms = st.integers(1, 12).flatmap(
     lambda size: st.tuples(*2 * [st.lists(st.integers(0, 9), min_size=size, max_size=size)])
 )
@@ -152,18 +152,20 @@ def test_what_is_missing_is_named() -> None:
         Mauve(encoder=ENCODER).measure(given_vectors(rows=NEAR[0][:1], gold=NEAR[1]))
     with pytest.raises(NotComputed, match=r"30 buckets for 8 texts; lower metrics\.mauve\.buckets"):
         Mauve(encoder=ENCODER, buckets=30).measure(given_vectors(rows=NEAR[0][:4], gold=NEAR[1][:4]))
-    same = np.repeat(unit(NEAR[0][:1]), 40, axis=0)
+    same = np.repeat(unit(NEAR[0][:1]), 60, axis=0)
     with pytest.raises(NotComputed, match="same vector"):
         Mauve(encoder=ENCODER).measure(given_vectors(rows=same, gold=same))
 
 
 @pytest.mark.parametrize(("rows", "gold"), [(2, 1), (3, 2), (2, 400), (50, 1)])
 def test_few_rows_give_a_figure_with_a_warning(rows: int, gold: int) -> None:
-    found = Mauve(encoder=ENCODER).measure(
-        given_vectors(rows=random_vectors(rows, 8), gold=random_vectors(gold, 8, seed=5))
-    )
+    data = given_vectors(rows=random_vectors(rows, 8), gold=random_vectors(gold, 8, seed=5))
+    found = Mauve(encoder=ENCODER, buckets=2).measure(data)
     assert 0 < found["mean"] <= 1
     assert found["warnings"]
+    # A tenth of so few as buckets would call any two sets the same.
+    with pytest.raises(NotComputed, match=rf"{min(rows, gold)} rows or gold rows.*metrics\.mauve\.buckets"):
+        Mauve(encoder=ENCODER).measure(data)
 
 
 def test_a_language_model_stands_in_for_the_encoder() -> None:
