@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from cluster.errors import DataError
 from cluster.rundir import read_metrics, update_metrics
 from cluster.settings import digest
+from jobs.documents import document_tables, read_documents
 from jobs.job import job
 from jobs.knowledge import knowledge
 from jobs.outside import take_in
@@ -26,7 +27,6 @@ from jobs.train import History, Pupil, pupils, read_history, train, write_histor
 from jobs.training_rows import dataset_rows, has_dataset, several_labels
 from retrieval.tables import write_table
 from synth.metrics.grounding import grounding
-from synth.preparation import read_sources
 from synth.task import TaskSettings
 from training.evaluate import Scores, score, score_several, spread_of, test_predictions
 from training.predict import predict_on_cluster
@@ -167,18 +167,17 @@ def _summary(
 
 def _grounding(stage: Stage) -> dict[str, Any] | None:
     """Return how much more rows share with their own documents than with others of their label."""
-    sources = read_sources(stage.run)
-    if sources is None or "documents" not in sources:
+    if not document_tables(stage.run):
         return None
-    documents = dict(zip(*(sources["documents"][name].to_pylist() for name in ("id", "text")), strict=True))
     columns = ["text", "label", "document_ids"]
     rows = pa.concat_tables(
         [pq.read_table(io.BytesIO(stage.run.read(key)), columns=columns) for key in stage.run.list("data")]
     ).to_pylist()
-    texts = [row["text"] for row in rows if row["document_ids"]]
-    own = [documents[row["document_ids"][0]] for row in rows if row["document_ids"]]
-    labels = [_first_label(stage, row["label"]) for row in rows if row["document_ids"]]
-    measured = grounding(texts, own, labels, GROUNDING_SEED)
+    rows = [row for row in rows if row["document_ids"]]
+    own = [row["document_ids"][0] for row in rows]
+    documents = read_documents(stage.run, set(own))
+    texts, labels = [row["text"] for row in rows], [_first_label(stage, row["label"]) for row in rows]
+    measured = grounding(texts, [documents[id]["text"] for id in own], labels, GROUNDING_SEED)
     return asdict(measured) if measured else None
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from cluster.rundir import read_metrics, read_run
 from cluster.settings import flatten
 from cluster.storage import Store
+from jobs.documents import document_tables
 from jobs.report import wording
 from jobs.report.costs import read_costs, read_stop
 from jobs.report.counts import read_acceptance, read_label_rows, read_labels, read_reasons
@@ -19,7 +20,6 @@ from jobs.report.features import read_features
 from jobs.report.markdown import code, escaped, verbatim
 from jobs.report.quality import figures
 from jobs.report.reproduce import REPRODUCE
-from jobs.report.samples import DOCUMENTS
 from jobs.report.scores import read_scores
 from jobs.report.worries import worries
 
@@ -112,7 +112,7 @@ def _context(
         "majority": (metrics.get("baselines") or {}).get("majority") or {},
         "test_rows": (metrics.get("test") or {}).get("rows"),
         "grounding": metrics.get("grounding") or {},
-        "from_documents": run.exists(DOCUMENTS),
+        "from_documents": bool(document_tables(run)),
         "corpus": PurePath(str((resolved.get("corpus") or {}).get("path") or "")).name,
         "license": license,
         "created": record.get("created"),

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from cluster.ledger import read_ledger
 from cluster.storage import Store
+from jobs.documents import read_documents
 
-DOCUMENTS = "sources/documents.parquet"
 _SHOWN = ("id", "document_ids", "document_scores")
 
 
@@ -68,7 +68,7 @@ def sample_rows(run: Store, each: int, nearest: Mapping[str, Source] | None = No
     beside = nearest or {}
     chosen = _smallest(_labelled_ids(run), "label", each, beside.keys())
     full = _full_rows(run, [row["row_id"] for row in chosen])
-    documents = _documents(run, {id for row in full.values() for id in row.get("document_ids") or ()})
+    documents = read_documents(run, {id for row in full.values() for id in row.get("document_ids") or ()})
     rows = [_row(full[row["row_id"]] | row, documents) for row in chosen]
     return [replace(row, nearest=beside.get(row.id)) for row in rows]
 
@@ -151,13 +151,6 @@ def _named(label: Any, names: list[str]) -> str:
     if isinstance(label, list):
         return ", ".join(_named(one, names) for one in label)
     return names[label] if isinstance(label, int) and 0 <= label < len(names) else str(label)
-
-
-def _documents(run: Store, ids: set[str]) -> dict[str, dict[str, Any]]:
-    if not ids or not run.exists(DOCUMENTS):
-        return {}
-    rows = pq.read_table(run.fetch(DOCUMENTS), filters=pc.field("id").isin(sorted(ids))).to_pylist()
-    return {row["id"]: row for row in rows}
 
 
 def _row(row: dict[str, Any], documents: dict[str, dict[str, Any]]) -> Row:
