@@ -133,7 +133,8 @@ def _method(name: str, task: str, rows: int) -> dict[str, Any]:
         "progen": WRITING | {"every": max(1, rows // 3)},
         "sungen": WRITING | {"pool": 2},
         "regen": {"document_tokens": 40, "queries": QUERIES[task]},
-        "s3": CHAT | {"repeats": 2, "sampling": {"max_tokens": 80}},
+        # Of a teacher of this size one list in several can be read.
+        "s3": CHAT | {"repeats": 2, "attempts": 10, "sampling": {"max_tokens": 80}},
     }
     return {"name": name, **methods[name]}
 
