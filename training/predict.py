@@ -14,7 +14,7 @@ Probabilities = npt.NDArray[np.float32]
 
 _CPU_BATCH_TOKENS = 512
 _GPU_BATCH_TOKENS = 16_384
-"""Of a part's few texts larger batches hold much padding: four times as many tokens add 6 % and 40 %."""
+"""Larger batches of a part's few texts hold much padding."""
 
 
 class Predictor:

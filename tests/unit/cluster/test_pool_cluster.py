@@ -150,7 +150,7 @@ def test_a_node_may_be_seen_to_be_gone_only_after_its_replica_was_lost() -> None
 @pytest.mark.parametrize("seed", range(12))
 def test_a_storm_of_deaths_notices_and_lost_nodes_loses_and_doubles_nothing(seed: int) -> None:
     chance = random.Random(seed)
-    night = Night(600, replicas=3, speed=2, in_flight=chance.choice([None, 3, 50]))
+    night = Night(2400, replicas=3, speed=2, in_flight=chance.choice([None, 3, 50]))
 
     def living() -> list[Replica]:
         return [replica for replica in night.started if not replica.killed]
@@ -181,4 +181,4 @@ def test_a_storm_of_deaths_notices_and_lost_nodes_loses_and_doubles_nothing(seed
         night.accounts.count((name, "ended")) * night.accounts.count((name, "lost"))
         for name in set(names)
     )
-    assert len(night.lost_items) > 1, "how many a storm takes is a matter of timing"
+    assert len(night.lost_items) > 3
